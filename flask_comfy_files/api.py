@@ -1,0 +1,97 @@
+"""``FileManagerAPI``: the library's operations as JSON-ready dicts, for any web framework."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from flask_comfy_files.core.manager import FileManager
+from flask_comfy_files.core.records import FileRecord, file_to_dict
+
+Json = dict[str, Any]
+
+
+class FileManagerAPI:
+    """One method for each endpoint; each answers a dict that ``json.dumps`` takes.
+
+    They raise what the manager raises. The keys are those of ``docs/reference/http.md``; ``file_path``
+    is left out when the setting ``SHOW_PATHS`` is false.
+    """
+
+    def __init__(self, manager: FileManager | None = None) -> None:
+        """Work on a manager; without one, on that of the default settings."""
+        self.manager = FileManager() if manager is None else manager
+        self._hidden = frozenset() if self.manager.settings.show_paths else frozenset({"file_path"})
+
+    def organize_job_files(
+        self,
+        job_id: str,
+        project_id: str | None = None,
+        *,
+        prompt_id: str | None = None,
+        files: Iterable[Any] | None = None,
+    ) -> Json:
+        """Organize a job's files; see ``FileManager.organize_output``."""
+        return self._as_json(
+            self.manager.organize_output(job_id, project_id, prompt_id=prompt_id, files=files)
+        )
+
+    def complete_job_api(
+        self,
+        job_id: str,
+        project_id: str | None = None,
+        *,
+        prompt_id: str | None = None,
+        files: Iterable[Any] | None = None,
+    ) -> Json:
+        """Organize a completed job, or remember it; see ``FileManager.complete_job``.
+
+        Answers ``organized_files`` and ``file_count``, and where it is not finished
+        ``organize_error`` and ``organize_operation_id``.
+        """
+        report = self.manager.complete_job(job_id, project_id, prompt_id=prompt_id, files=files)
+        answer = self._as_json(report)
+        is_finished = report.organize_error is None
+        left_out = {"job_id", "project_id"} | (
+            {"organize_error", "organize_operation_id"} if is_finished else set()
+        )
+        return {key: value for key, value in answer.items() if key not in left_out}
+
+    def retry_pending_jobs_api(self) -> Json:
+        """Organize the jobs that are pending; see ``FileManager.retry_pending_jobs``."""
+        return self._as_json(self.manager.retry_pending_jobs())
+
+    def get_job_files_api(self, job_id: str) -> Json:
+        """Return a job with its files."""
+        return self._as_json(self.manager.get_job_files(job_id))
+
+    def get_project_files_api(self, project_id: str) -> Json:
+        """Return a project with its jobs and their files."""
+        return self._as_json(self.manager.get_project_files(project_id))
+
+    def get_file_api(self, file_id_or_path: str) -> Json:
+        """Return one file's record."""
+        return self._as_json(self.manager.get_file_metadata(file_id_or_path))
+
+    def get_system_status_api(self) -> Json:
+        """Return the library in numbers, and how it is."""
+        return self._as_json(self.manager.get_system_stats())
+
+    def _as_json(self, record: object) -> Json:
+        answer: Json = self._plain(record)
+        return answer
+
+    def _plain(self, value: Any) -> Any:
+        if isinstance(value, FileRecord):
+            as_dict = file_to_dict(value)
+            for key in self._hidden:
+                del as_dict[key]
+            return as_dict
+        if is_dataclass(value):
+            return {entry.name: self._plain(getattr(value, entry.name)) for entry in fields(value)}
+        if isinstance(value, Mapping):
+            return {key: self._plain(part) for key, part in value.items()}
+        if isinstance(value, tuple | list):
+            return [self._plain(part) for part in value]
+        return value

@@ -1,0 +1,1 @@
+"""The library itself: no Flask, no Click, no HTTP, no schema is imported below this folder."""

@@ -1,0 +1,249 @@
+r"""``file_metadata.json``: one JSON document with one change a line, appended in place.
+
+::
+
+    {"format": 1, "library_id": "…", "generation": 1, "check": "…", "changes": [
+    {"seq": 1, "kind": "job", …, "check": "9a0c11f2"},
+    {"seq": 2, "kind": "add", …, "check": "51d3e7b0"}
+    ]}
+
+A *position* is the offset at which the last line ends; there the closing ``\n]}\n`` stands. An
+append writes over it, so bytes before the position are never written twice. ``check`` is the CRC-32
+of the line without it. The form is described in ``docs/reference/on-disk-format.md``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, BinaryIO, Final
+
+from flask_comfy_files.core import durable
+from flask_comfy_files.core.errors import DocumentDamagedError, LibraryUnavailableError
+from flask_comfy_files.core.layout import DOCUMENT, NEW_DOCUMENT, STATE
+
+FORMAT: Final = 1
+CLOSING: Final = b"\n]}\n"
+_CHECK_BYTES: Final = len(b', "check": "00000000"}')
+_CHECK: Final = re.compile(rb', "check": "([0-9a-f]{8})"\}')
+_CHANGES: Final = b', "changes": ['
+_LONGEST_HEADER: Final = 4096
+
+Change = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The first line: which library this is, how often it was rewritten, and where its changes begin."""
+
+    library_id: str
+    generation: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One change and where it stands: ``length`` bytes from ``offset``, separators not counted."""
+
+    offset: int
+    length: int
+    change: Change
+
+    @property
+    def end(self) -> int:
+        """The position of a document that ends with this line."""
+        return self.offset + self.length
+
+
+def encode(change: Change) -> bytes:
+    """Return a change as the bytes of its line, with its check."""
+    # Names that are not UTF-8 reach us as lone surrogates; backslashreplace writes them as JSON's
+    # own \udcXX.
+    body = json.dumps(change, ensure_ascii=False, allow_nan=False).encode(
+        "utf-8", "backslashreplace"
+    )
+    return b'%s, "check": "%08x"}' % (body[:-1], zlib.crc32(body))
+
+
+def decode(line: bytes) -> dict[str, Any] | None:
+    """Return the change of a line, or ``None`` when its bytes are not those that were written."""
+    check = _CHECK.fullmatch(line[-_CHECK_BYTES:])
+    if check is None:
+        return None
+    body = line[:-_CHECK_BYTES] + b"}"
+    if zlib.crc32(body) != int(check[1], 16):
+        return None
+    change = json.loads(body)
+    return change if isinstance(change, dict) else None
+
+
+@contextlib.contextmanager
+def open_document(root: str, flags: int = os.O_RDONLY) -> Iterator[int | None]:
+    """Open the document without following a link; ``None`` when there is none.
+
+    Raises:
+        LibraryUnavailableError: It is there and cannot be opened; nothing is concluded about its
+        content. DocumentDamagedError: What stands there is no file.
+    """
+    descriptor = _open(root, flags)
+    try:
+        yield descriptor
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _open(root: str, flags: int) -> int | None:
+    try:
+        with durable.open_root(root) as folder:
+            return os.open(
+                DOCUMENT, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder
+            )
+    except FileNotFoundError:
+        return None
+    except IsADirectoryError:
+        raise DocumentDamagedError(DOCUMENT, "it is a folder") from None
+    except OSError as error:
+        raise _unreadable(error) from error
+
+
+def _unreadable(error: OSError) -> LibraryUnavailableError:
+    return LibraryUnavailableError(
+        f"{DOCUMENT} cannot be opened by uid {os.geteuid()}: {os.strerror(error.errno or 0)}",
+        "Give the server's user access to the file; it was not touched.",
+    )
+
+
+def read_header(descriptor: int) -> Header:
+    """Read and check the first line.
+
+    Raises:
+        DocumentDamagedError: It is no document of ours, or its first line is damaged.
+        LibraryUnavailableError: It was written in a newer format, or cannot be read.
+    """
+    try:
+        start = os.pread(descriptor, _LONGEST_HEADER, 0)
+    except OSError as error:
+        if isinstance(error, IsADirectoryError):
+            raise DocumentDamagedError(DOCUMENT, "it is a folder") from None
+        raise _unreadable(error) from error
+    line, newline, _ = start.partition(b"\n")
+    facts = (
+        decode(line.removesuffix(_CHANGES) + b"}") if newline and line.endswith(_CHANGES) else None
+    )
+    if facts is None:
+        raise DocumentDamagedError(DOCUMENT, "its first line is not one that this library wrote")
+    if facts.get("format") != FORMAT:
+        raise LibraryUnavailableError(
+            f"{DOCUMENT} has format {facts.get('format')}, and this version knows {FORMAT}",
+            "Upgrade flask-comfy-files; the file was not touched.",
+        )
+    return Header(
+        library_id=str(facts["library_id"]), generation=int(facts["generation"]), end=len(line)
+    )
+
+
+def create(root: str, library_id: str, generation: int = 1) -> Header:
+    """Create a document without changes, whole and on the disk, or not at all.
+
+    Raises:
+        FileExistsError: There is one.
+    """
+    facts = encode({"format": FORMAT, "library_id": library_id, "generation": generation})
+    line = facts[:-1] + _CHANGES
+    with durable.open_root(root) as folder:
+        durable.create(folder, DOCUMENT, line + CLOSING, NEW_DOCUMENT)
+    return Header(library_id=library_id, generation=generation, end=len(line))
+
+
+class Scan:
+    """The lines from a position on, as far as they are whole; afterwards says where and how they ended."""
+
+    def __init__(self, descriptor: int, header: Header, position: int) -> None:
+        """Read from ``position``, which is the end of the header or of a line."""
+        self.position = position
+        """Where the last whole line ended."""
+        self.is_closed = False
+        """Whether the closing stood right behind it, and nothing else."""
+        self._descriptor = descriptor
+        self._header = header
+
+    def __iter__(self) -> Iterator[Line]:
+        """Yield each whole line; stop at the closing, or at the first byte that is not as it was written."""
+        with os.fdopen(self._descriptor, "rb", closefd=False) as source:
+            source.seek(self.position)
+            while (line := self._next_line(source)) is not None:
+                yield line
+
+    def _next_line(self, source: BinaryIO) -> Line | None:
+        separator = source.readline(2)
+        raw = source.readline()
+        if separator == b"\n":
+            if raw == b"]}\n":
+                self.is_closed = not source.read(1)
+                return None
+            if self.position != self._header.end:
+                return None
+        elif separator != b",\n":
+            return None
+        content = raw[:-1].removesuffix(b",")
+        change = decode(content) if raw.endswith(b"\n") else None
+        if change is None:
+            return None
+        line = Line(self.position + len(separator), len(content), change)
+        # The separator of the next line is read again with it.
+        source.seek(line.end)
+        self.position = line.end
+        return line
+
+    def has_lines_behind(self) -> bool:
+        """Say whether a whole line stands behind the place where the lines ended."""
+        with os.fdopen(self._descriptor, "rb", closefd=False) as source:
+            source.seek(self.position + 2)
+            source.readline()
+            return any(decode(raw.rstrip(b"\n").removesuffix(b",")) is not None for raw in source)
+
+
+def repair_tail(root: str, descriptor: int, position: int, label: str) -> None:
+    """End a document at a position; what stood behind it is kept in our folder under ``label``."""
+    os.lseek(descriptor, position, os.SEEK_SET)
+    with os.fdopen(descriptor, "rb", closefd=False) as source:
+        torn = source.read()
+    if torn.strip(b"\0\n]},"):
+        with durable.open_folder(root, STATE) as folder:
+            durable.create(folder, f"torn-tail-{label}", torn, "torn-tail.new")
+    durable.restore_tail(descriptor, position, CLOSING)
+
+
+def append(descriptor: int, header: Header, position: int, changes: Sequence[Change]) -> list[Line]:
+    """Append changes with one write and one sync, and return where they stand.
+
+    Raises:
+        OSError: The disk refused; the document is as it was.
+    """
+    lines, parts, end = [], [], position
+    for change in changes:
+        separator = b"\n" if end == header.end else b",\n"
+        content = encode(change)
+        lines.append(Line(end + len(separator), len(content), change))
+        parts += [separator, content]
+        end = lines[-1].end
+    durable.append(descriptor, position, b"".join([*parts, CLOSING]), CLOSING)
+    return lines
+
+
+def read_line(descriptor: int, offset: int, length: int) -> Change:
+    """Read one line back.
+
+    Raises:
+        DocumentDamagedError: Its bytes are not those that were written.
+    """
+    change = decode(os.pread(descriptor, length, offset))
+    if change is None:
+        raise DocumentDamagedError(DOCUMENT, f"the line at byte {offset} does not match its check")
+    return change

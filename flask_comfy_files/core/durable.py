@@ -1,0 +1,340 @@
+"""Every effect on the disk, and nothing but effects: it knows bytes and names, not jobs.
+
+All paths are pairs of an open folder (a descriptor) and a name in it. Folders are opened from the
+output root downwards, part by part, without following a link, so nothing here can be led out of the
+root, and a folder that is exchanged meanwhile is not the folder that was opened.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import hashlib
+import os
+import signal
+import stat
+from collections.abc import Iterable, Iterator
+from typing import Final, NoReturn
+
+from flask_comfy_files.core.errors import ChecksumMismatchError, StorageError
+from flask_comfy_files.core.layout import LONGEST_PATH, split
+
+_FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_COPY_CHUNK_BYTES: Final = 1024 * 1024
+_RENAME_NOREPLACE: Final = 1  # linux/fs.h
+_RENAMEAT2_MISSING: Final = frozenset({errno.ENOSYS, errno.EINVAL, errno.ENOTSUP})
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def refuse(action: str, path: str, error: OSError) -> NoReturn:
+    """Raise the storage error that says in plain words what the system answered.
+
+    Raises:
+        StorageError: Always.
+    """
+    advice = ""
+    if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+        user = f"uid {os.geteuid()}"
+        advice = (
+            f"The server runs as {user}: give it write permission there, or run it as the owner."
+        )
+    elif error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        advice = "Free some space on the volume."
+    elif error.errno in {errno.EMFILE, errno.ENFILE}:
+        advice = "Raise the limit of open files (ulimit -n)."
+    raise StorageError(
+        action, path or ".", os.strerror(error.errno or errno.EIO), advice
+    ) from error
+
+
+@contextlib.contextmanager
+def open_root(root: str) -> Iterator[int]:
+    """Open the output root, which alone may be reached over links: it is the operator's own setting."""
+    descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def open_folder(root: str, folder: str) -> Iterator[int]:
+    """Open a folder below the root without following a link in any part of its path.
+
+    Raises:
+        OSError: A part is missing (ENOENT), is no folder or is a link (ENOTDIR).
+    """
+    descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for part in folder.split("/") if folder else ():
+            below = os.open(part, _FOLDER_FLAGS, dir_fd=descriptor)
+            os.close(descriptor)
+            descriptor = below
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def open_regular(folder: int, name: str) -> Iterator[int]:
+    """Open a regular file for reading; anything else is never opened at all.
+
+    Raises:
+        OSError: It is not there, is a link (ELOOP), or is no regular file (EINVAL).
+    """
+    # Looked at before it is opened: opening a FIFO or a device, even without blocking, can have
+    # effects.
+    if not stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+        raise OSError(errno.EINVAL, "not a regular file")
+    descriptor = os.open(name, _FILE_FLAGS, dir_fd=folder)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def mount_id(folder: int) -> str:
+    """Return what tells two mounts apart, bind mounts of one file system included (Linux ``/proc``)."""
+    try:
+        with open(f"/proc/self/fdinfo/{folder}", encoding="ascii") as lines:
+            for line in lines:
+                if line.startswith("mnt_id:"):
+                    return line
+    except OSError:
+        pass
+    return str(os.fstat(folder).st_dev)
+
+
+def has_writer(descriptor: int) -> bool | None:
+    """Say whether any process has a file open for writing; ``None`` where the kernel does not tell us.
+
+    Asks for a read lease (fcntl(2), F_SETLEASE), which Linux refuses while there is a writer. It
+    needs a file of our own user, or CAP_LEASE, and a local file system.
+    """
+    try:
+        # A writer who comes while we hold the lease makes the kernel signal us; by default with
+        # SIGIO, which kills.
+        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return None
+    return False
+
+
+def checksum(descriptor: int) -> str:
+    """Return the SHA-256 of all bytes of an open file, in 64 lower-case hex digits."""
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    with os.fdopen(descriptor, "rb", buffering=0, closefd=False) as source:
+        return hashlib.file_digest(source, "sha256").hexdigest()
+
+
+def sync_bytes(descriptor: int) -> None:
+    """Bring the bytes of an open file to the disk, whoever wrote them."""
+    os.fdatasync(descriptor)
+
+
+def sync_folder(folder: int) -> None:
+    """Bring the names in an open folder to the disk."""
+    os.fsync(folder)
+
+
+def make_folder(parent: int, name: str) -> bool:
+    """Make a folder and say whether it is new; the caller syncs ``parent`` if it is."""
+    try:
+        os.mkdir(name, 0o777, dir_fd=parent)
+    except FileExistsError:
+        return False
+    return True
+
+
+def make_folders(root: str, folder: str) -> list[str]:
+    """Make a folder below the root with all its parents; return the folders that got a new one, to be synced."""
+    parents = []
+    above = ""
+    for part in folder.split("/"):
+        with open_folder(root, above) as parent:
+            if make_folder(parent, part):
+                parents.append(above)
+        above = f"{above}/{part}" if above else part
+    return parents
+
+
+def sync_folders(root: str, folders: Iterable[str]) -> None:
+    """Bring the names in some folders below the root to the disk; one that is gone has none."""
+    for folder in folders:
+        with contextlib.suppress(FileNotFoundError), open_folder(root, folder) as descriptor:
+            sync_folder(descriptor)
+
+
+def move(source_folder: int, source: str, target_folder: int, target: str) -> None:
+    """Rename a file and never replace another.
+
+    Raises:
+        FileExistsError: The target is taken.
+        OSError: EXDEV across file systems; whatever else rename(2) says.
+    """
+    moved = _libc.renameat2(
+        source_folder, os.fsencode(source), target_folder, os.fsencode(target), _RENAME_NOREPLACE
+    )
+    if moved == 0:
+        return
+    code = ctypes.get_errno()
+    if code not in _RENAMEAT2_MISSING:
+        raise OSError(code, os.strerror(code), target)
+    # Network and FUSE file systems without renameat2: a link never replaces either.
+    os.link(
+        source, target, src_dir_fd=source_folder, dst_dir_fd=target_folder, follow_symlinks=False
+    )
+    os.unlink(source, dir_fd=source_folder)
+
+
+def remove(folder: int, name: str) -> None:
+    """Remove one name of a file; a name that is gone already is no error."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=folder)
+
+
+def copy(source: int, target_folder: int, name: str, expected_checksum: str) -> None:
+    """Copy an open file to a new name, bring it to the disk, and compare what came back from there.
+
+    Times and permissions are those of the source. If anything fails the copy is removed.
+
+    Raises:
+        ChecksumMismatchError: What came back is not what was read.
+        OSError: The disk refused.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(name, flags, 0o600, dir_fd=target_folder)
+    try:
+        _copy_bytes(source, descriptor)
+        facts = os.fstat(source)
+        os.fchmod(descriptor, stat.S_IMODE(facts.st_mode))
+        os.utime(descriptor, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+        os.fsync(descriptor)
+        # Dropped from the cache, so that the comparison reads the disk and not our own memory.
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        if checksum(descriptor) != expected_checksum:
+            raise ChecksumMismatchError(name)  # noqa: TRY301 - the copy is removed below
+    except BaseException:
+        remove(target_folder, name)
+        raise
+    finally:
+        os.close(descriptor)
+
+
+def _copy_bytes(source: int, target: int) -> None:
+    offset = 0
+    while chunk := os.pread(source, _COPY_CHUNK_BYTES, offset):
+        write_all(target, chunk, offset)
+        offset += len(chunk)
+
+
+def write_all(descriptor: int, content: bytes, offset: int) -> None:
+    """Write all of some bytes at an offset, however little the system takes at a time."""
+    view = memoryview(content)
+    while view:
+        written = os.pwrite(descriptor, view, offset)
+        if written == 0:
+            raise OSError(errno.EIO, "the disk takes no more bytes")
+        view = view[written:]
+        offset += written
+
+
+@contextlib.contextmanager
+def announced(folder: int, name: str, content: bytes) -> Iterator[None]:
+    """Keep a file with some content for as long as this process works on something, and no longer.
+
+    It is locked (flock), and the kernel ends that lock with the process: whoever finds the file can
+    tell whether its maker still lives.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(name, flags, 0o600, dir_fd=folder)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        write_all(descriptor, content, 0)
+        os.fsync(descriptor)
+        sync_folder(folder)
+        yield
+    finally:
+        remove(folder, name)
+        os.close(descriptor)
+
+
+def read_abandoned(folder: int, name: str) -> bytes | None:
+    """Return the content of an announcement whose maker has died; ``None`` while the maker lives."""
+    descriptor = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return os.pread(descriptor, LONGEST_PATH, 0)
+    except BlockingIOError:
+        return None
+    finally:
+        os.close(descriptor)
+
+
+def create(folder: int, name: str, content: bytes, temporary: str) -> None:
+    """Create a small file whole, on the disk with its name, or not at all; never replace one.
+
+    ``temporary`` is a name in the same folder that nobody else uses.
+
+    Raises:
+        FileExistsError: The name is taken.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(temporary, flags, 0o666, dir_fd=folder)
+    try:
+        write_all(descriptor, content, 0)
+        os.fsync(descriptor)
+    except BaseException:
+        remove(folder, temporary)
+        raise
+    finally:
+        os.close(descriptor)
+    try:
+        move(folder, temporary, folder, name)
+    except BaseException:
+        remove(folder, temporary)
+        raise
+    sync_folder(folder)
+
+
+def append(descriptor: int, offset: int, content: bytes, tail: bytes) -> None:
+    """Write at an offset near a file's end and bring it to the disk, or put the old tail back.
+
+    Raises:
+        OSError: The disk refused; the file is as it was, unless the disk refused that, too.
+    """
+    try:
+        write_all(descriptor, content, offset)
+        os.fdatasync(descriptor)
+    except OSError:
+        # A torn tail is what the next holder of the lock repairs, if even this fails.
+        with contextlib.suppress(OSError):
+            restore_tail(descriptor, offset, tail)
+        raise
+
+
+def restore_tail(descriptor: int, offset: int, tail: bytes) -> None:
+    """Cut a file at an offset and end it with ``tail``, on the disk."""
+    os.ftruncate(descriptor, offset)
+    write_all(descriptor, tail, offset)
+    os.fdatasync(descriptor)
+
+
+def find_status(root: str, path: str) -> os.stat_result | None:
+    """Return what lstat says of a path below the root, or ``None`` when there is nothing."""
+    folder, name = split(path)
+    try:
+        with open_folder(root, folder) as descriptor:
+            return os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+    except (FileNotFoundError, NotADirectoryError):
+        return None

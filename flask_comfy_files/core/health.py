@@ -1,0 +1,91 @@
+"""The library in numbers, and whether anything keeps it from working."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Final
+
+from flask_comfy_files.core.catalog.catalog import Reader
+from flask_comfy_files.core.records import DiskUsage, Health, SystemStats, Tally
+
+_MB: Final = 1024**2
+_GB: Final = 1024**3
+
+
+def measure(root: str, min_free_bytes: int, reader: Reader, waiting: int) -> SystemStats:
+    """Return the numbers of a library that can be read, in which so many jobs wait to be organized.
+
+    Raises:
+        OSError: The volume cannot be asked.
+    """
+    disk = _disk_usage(root)
+    messages = [*_problems(root, disk, min_free_bytes)]
+    if waiting:
+        messages.append(f"{waiting} jobs are pending; flask files retry organizes them now")
+    totals = reader.totals()
+    return _stats(
+        files=totals.files,
+        size=totals.size,
+        projects=totals.projects,
+        jobs=totals.jobs,
+        file_types=dict(totals.types),
+        pending_jobs=waiting,
+        disk=disk,
+        health=Health(state="degraded" if messages else "ok", messages=tuple(messages)),
+    )
+
+
+def unavailable(root: str, error: Exception) -> SystemStats:
+    """Return what can be said of a library that cannot be read: why."""
+    try:
+        disk = _disk_usage(root)
+    except OSError:
+        disk = None
+    return _stats(disk=disk, health=Health(state="unavailable", messages=(str(error),)))
+
+
+def _stats(
+    *,
+    files: int = 0,
+    size: int = 0,
+    projects: int = 0,
+    jobs: int = 0,
+    file_types: dict[str, int] | None = None,
+    pending_jobs: int = 0,
+    disk: DiskUsage | None,
+    health: Health,
+) -> SystemStats:
+    return SystemStats(
+        total_files=files,
+        total_size=size,
+        total_size_mb=round(size / _MB, 2),
+        total_size_gb=round(size / _GB, 2),
+        projects=projects,
+        jobs=jobs,
+        file_types=file_types or {},
+        legacy=Tally(),
+        trash=Tally(),
+        pending_jobs=pending_jobs,
+        disk=disk,
+        health=health,
+    )
+
+
+def _disk_usage(root: str) -> DiskUsage:
+    volume = os.statvfs(root)
+    return DiskUsage(
+        total=volume.f_blocks * volume.f_frsize,
+        used=(volume.f_blocks - volume.f_bfree) * volume.f_frsize,
+        free=volume.f_bavail * volume.f_frsize,
+    )
+
+
+def _problems(root: str, disk: DiskUsage, min_free_bytes: int) -> Iterator[str]:
+    if not os.access(root, os.W_OK | os.X_OK):
+        yield (
+            f"the output root cannot be written by uid {os.geteuid()}, so nothing can be organized;"
+            " give the server's user write permission on it"
+        )
+    if disk.free < min_free_bytes:
+        yield f"{disk.free} bytes are free on the volume, less than the {min_free_bytes} that MIN_FREE_BYTES keeps"

@@ -1,0 +1,150 @@
+"""Names on disk: which ids are allowed, where a job's files lie, and what is ours. Touches no disk."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Final
+
+from flask_comfy_files.core.errors import InvalidIdentifierError, UnsafePathError
+
+DOCUMENT: Final = "file_metadata.json"
+NEW_DOCUMENT: Final = f".{DOCUMENT}.new"
+"""The document while it is being created; a leftover is written over."""
+PROJECTS: Final = "projects"
+LEGACY: Final = "legacy"
+INBOX: Final = "inbox"
+STATE: Final = ".comfy_files"
+SENTINEL: Final = f"{STATE}/library.json"
+LOCK: Final = f"{STATE}/lock"
+INDEX: Final = f"{STATE}/index.sqlite3"
+COPIES: Final = f"{STATE}/copies"
+"""One empty file for each copy under way between file systems, named by ``copy_name``."""
+COMFYUI_PLACEHOLDER: Final = "_output_images_will_be_put_here"
+
+LONGEST_ID: Final = 100
+LONGEST_PATH: Final = 4096  # bytes, Linux's PATH_MAX
+LONGEST_NAME: Final = 255  # bytes, NAME_MAX of every file system we know
+
+_IDENTIFIER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
+_WINDOWS_DEVICES: Final = frozenset(
+    ["CON", "PRN", "AUX", "NUL"] + [f"{port}{n}" for port in ("COM", "LPT") for n in range(10)],
+)
+
+
+def require_identifier(field: str, value: object) -> str:
+    """Return a job or project id that may name a folder on any file system.
+
+    Raises:
+        InvalidIdentifierError: It is none; the error quotes the value and says which rule it
+        breaks.
+    """
+    problem = _identifier_problem(value)
+    if problem is not None:
+        raise InvalidIdentifierError(field, value, problem)
+    return str(value)
+
+
+def _identifier_problem(value: object) -> str | None:
+    if not isinstance(value, str):
+        return "is not a string"
+    if not value:
+        return "is empty"
+    if len(value) > LONGEST_ID:
+        return f"is longer than {LONGEST_ID} characters"
+    if _IDENTIFIER.fullmatch(value) is None:
+        return (
+            "may hold only letters, digits, '.', '_' and '-' and must start with a letter or digit"
+        )
+    if ".." in value or value.endswith("."):
+        return "must not contain '..' nor end with a dot"
+    if value.partition(".")[0].upper() in _WINDOWS_DEVICES:
+        return "is the name of a device on Windows"
+    return None
+
+
+def comparable(identifier: str) -> str:
+    """Return the form in which two ids that differ only in case are equal."""
+    return identifier.lower()
+
+
+def require_relative_path(field: str, value: object) -> str:
+    """Return a caller's path in our form: relative to the output root, ``/`` between, no empty or ``.`` parts.
+
+    Raises:
+        UnsafePathError: It is absolute, has a ``..`` part, a NUL, nothing in it, or is no path.
+    """
+    if not isinstance(value, str):
+        raise UnsafePathError(field, value, "is not a string")
+    if "\0" in value:
+        raise UnsafePathError(field, value, "contains a NUL character")
+    if value.startswith("/"):
+        raise UnsafePathError(
+            field, value, "is absolute; give the path relative to the output root"
+        )
+    parts = [part for part in value.split("/") if part not in {"", "."}]
+    if not parts:
+        raise UnsafePathError(field, value, "names no file")
+    if ".." in parts:
+        raise UnsafePathError(field, value, "must not contain '..'")
+    try:
+        sizes = [len(os.fsencode(part)) for part in parts]
+    except UnicodeEncodeError:
+        raise UnsafePathError(
+            field, value, "holds half a surrogate pair, which no file name can"
+        ) from None
+    if sum(sizes) + len(sizes) > LONGEST_PATH or max(sizes) > LONGEST_NAME:
+        raise UnsafePathError(field, value, "is longer than a path may be")
+    return "/".join(parts)
+
+
+def file_path(root: str, path: str) -> str:
+    """Return the absolute path of a file that is recorded under a relative one."""
+    return f"{root}/{path}" if path else root
+
+
+def split(path: str) -> tuple[str, str]:
+    """Return a relative path as its folder (``""`` for the root itself) and its name."""
+    folder, _, name = path.rpartition("/")
+    return folder, name
+
+
+def top_folder(path: str) -> str:
+    """Return the first part of a relative path."""
+    return path.partition("/")[0]
+
+
+def is_reserved(path: str) -> bool:
+    """Say whether a path is one of our own files and can be nobody's output."""
+    return (
+        path in {DOCUMENT, NEW_DOCUMENT}
+        or path.startswith(f"{DOCUMENT}.damaged-")
+        or top_folder(path) == STATE
+    )
+
+
+def job_folder(project_id: str, job_id: str) -> str:
+    """Return the folder of a job, relative to the output root."""
+    return f"{PROJECTS}/{project_id}/{job_id}"
+
+
+def inbox_folder(job_id: str) -> str:
+    """Return the folder into which a job's stamped workflows write."""
+    return f"{INBOX}/{job_id}"
+
+
+def inbox_owner(path: str) -> str | None:
+    """Return the job in whose inbox a path lies, or ``None``."""
+    parts = path.split("/")
+    return parts[1] if len(parts) > 2 and parts[0] == INBOX else None  # noqa: PLR2004 - inbox/{job}/…
+
+
+def target_name(job_id: str, timestamp: str, file_type: str, number: int, extension: str) -> str:
+    """Return the name of an organized file; ``number`` counts from 1 within job, second and type."""
+    counter = "" if number == 1 else f"_{number}"
+    return f"{job_id}_{timestamp}_{file_type}{counter}{extension}"
+
+
+def copy_name(folder: str, file_id: str) -> str:
+    """Return the temporary path of a copy that is made beside its target."""
+    return f"{folder}/.{file_id}.part"

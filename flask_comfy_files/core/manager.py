@@ -1,0 +1,301 @@
+"""``FileManager``: the library as one object, free of Flask. It makes the collaborators and delegates to them."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Final, Self
+
+from flask_comfy_files.config import Settings
+from flask_comfy_files.core import health
+from flask_comfy_files.core.attribution import require_named_files
+from flask_comfy_files.core.catalog.catalog import Catalog, Reader
+from flask_comfy_files.core.completion import Completion
+from flask_comfy_files.core.errors import (
+    ComfyFilesError,
+    InvalidInputError,
+    JobNotFoundError,
+    ProjectNotFoundError,
+    RecordNotFoundError,
+)
+from flask_comfy_files.core.layout import require_identifier
+from flask_comfy_files.core.organizer import Budget, Clock, Organizer, Request
+from flask_comfy_files.core.records import (
+    CompletionReport,
+    FileRecord,
+    JobRecord,
+    JobSummary,
+    OrganizeReport,
+    PendingJob,
+    ProjectRecord,
+    ProjectSummary,
+    RetryReport,
+    SystemStats,
+)
+
+_log = logging.getLogger(__name__)
+_LONGEST_PROMPT_ID: Final = 255
+
+Files = Iterable[Any]
+"""Relative paths, or objects with ``filename``, ``subfolder`` and ``type`` as in ComfyUI's history."""
+
+
+def utc_now() -> datetime:
+    """Return the time of day."""
+    return datetime.now(UTC)
+
+
+class FileManager:
+    """Organizes the output of ComfyUI in one output root, and answers what is in it.
+
+    One object serves all threads of a process, and processes share a library: changes are made one
+    at a time, reading never waits for them. Making one touches no disk. ``close`` frees what it has
+    opened.
+
+    Raises:
+        ConfigurationError: A setting is wrong; see ``flask_comfy_files.config``.
+    """
+
+    def __init__(
+        self,
+        output_dir: str | os.PathLike[str] | None = None,
+        *,
+        clock: Clock = utc_now,
+        **settings: Any,
+    ) -> None:
+        """Take the output root and further settings, in lower case; what is not given has its default."""
+        given = settings if output_dir is None else {**settings, "output_dir": output_dir}
+        self._set_up(Settings.from_mapping({}, given, os.environ), clock)
+
+    @classmethod
+    def from_settings(cls, settings: Settings, *, clock: Clock = utc_now) -> Self:
+        """Make one from settings that were read and checked already."""
+        manager = cls.__new__(cls)
+        manager._set_up(settings, clock)  # noqa: SLF001 - its own
+        return manager
+
+    def _set_up(self, settings: Settings, clock: Clock) -> None:
+        self.settings = settings
+        self._root = settings.output_dir
+        self._catalog = Catalog(
+            self._root, lock_timeout_s=settings.lock_timeout, pinned_library_id=settings.library_id
+        )
+        self._organizer = Organizer(self._root, self._catalog, clock, settings.min_free_bytes)
+        self._completion = Completion(self._catalog, self._organizer, clock)
+
+    def __enter__(self) -> Self:
+        """Return itself; leaving the block closes it."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close it."""
+        self.close()
+
+    def close(self) -> None:
+        """Close what is open; the manager can be used again and opens it anew."""
+        self._catalog.close()
+
+    def organize_output(
+        self,
+        job_id: str,
+        project_id: str | None = None,
+        *,
+        prompt_id: str | None = None,
+        files: Files | None = None,
+    ) -> OrganizeReport:
+        """Move a job's files to ``projects/{project_id}/{job_id}/`` and record them.
+
+        ``project_id`` is by default the job's own project, else the setting ``DEFAULT_PROJECT``.
+        ``files`` names the job's files and excludes all others; without it they are found in the
+        job's inbox and by its name. On return everything is on the disk. Calling it again changes
+        nothing that is settled, and adds what is new.
+
+        Raises:
+            InvalidIdentifierError: An id cannot name a folder. InvalidInputError: ``prompt_id`` or
+            an entry of ``files`` is none; ``UnsafePathError`` if it leads astray. ConflictError:
+            The job belongs to another project, or an id is known in another case. OutOfSpaceError:
+            The volume is too full; nothing was moved. LockTimeoutError: Somebody else kept the
+            library busy; nothing was moved. LibraryUnavailableError: The output root is missing,
+            unwritable, or holds another library.
+        """
+        return self._organizer.organize(self._request(job_id, project_id, prompt_id, files))
+
+    def complete_job(
+        self,
+        job_id: str,
+        project_id: str | None = None,
+        *,
+        prompt_id: str | None = None,
+        files: Files | None = None,
+    ) -> CompletionReport:
+        """Organize a job within the request budget, and remember it as pending where that cannot be done now.
+
+        Raises:
+            InvalidInputError: As ``organize_output``; such a job is not remembered.
+            ConflictError: Likewise.
+        """
+        settings = self.settings
+        budget = Budget(
+            settings.request_budget_bytes, time.monotonic() + settings.request_budget_seconds
+        )
+        request = self._request(job_id, project_id, prompt_id, files)
+        return self._completion.complete(request, budget)
+
+    def get_pending_jobs(self) -> list[PendingJob]:
+        """Return the jobs that were completed and wait to be organized, by id.
+
+        Raises:
+            LibraryUnavailableError: The library cannot be read.
+        """
+        return self._completion.pending_jobs()
+
+    def retry_pending_jobs(self, job_ids: Sequence[str] | None = None) -> RetryReport:
+        """Organize the jobs that are pending, or those of them that are named.
+
+        Raises:
+            LibraryUnavailableError: The library cannot be read.
+        """
+        waiting = [
+            job for job in self.get_pending_jobs() if job_ids is None or job.job_id in job_ids
+        ]
+        return self._completion.retry(waiting)
+
+    def get_job_files(self, job_id: str) -> JobRecord:
+        """Return a job with its files, in the order in which they were organized.
+
+        Raises:
+            InvalidIdentifierError: No job can have such an id.
+            JobNotFoundError: It is not known.
+        """
+        require_identifier("job_id", job_id)
+        with self._reading() as reader:
+            job = reader.find_job(job_id)
+            if job is None:
+                raise JobNotFoundError(job_id)
+            files = reader.files_of_job(job_id)
+        return JobRecord(
+            job_id=job.job_id,
+            project_id=job.project_id,
+            files=files,
+            file_count=job.file_count,
+            total_size=job.total_size,
+            created_at=job.created_at,
+            reason=job.state.get("pending", job.state).get("reason"),
+        )
+
+    def get_project_files(self, project_id: str) -> ProjectRecord:
+        """Return a project with its jobs and all their files, oldest job first.
+
+        Raises:
+            InvalidIdentifierError: No project can have such an id.
+            ProjectNotFoundError: It is not known.
+        """
+        require_identifier("project_id", project_id)
+        with self._reading() as reader:
+            jobs = reader.jobs_of_project(project_id)
+            if not jobs:
+                raise ProjectNotFoundError(project_id)
+            files = tuple(record for job in jobs for record in reader.files_of_job(job.job_id))
+        summaries = [
+            JobSummary(
+                job_id=job.job_id,
+                file_count=job.file_count,
+                total_size=job.total_size,
+                created_at=job.created_at,
+            )
+            for job in jobs
+        ]
+        return ProjectRecord(
+            project_id=project_id,
+            jobs=tuple(summaries),
+            files=files,
+            file_count=len(files),
+            total_size=sum(job.total_size for job in jobs),
+        )
+
+    def get_project_summary(self, project_id: str) -> ProjectSummary:
+        """Return a project in numbers.
+
+        Raises:
+            InvalidIdentifierError: No project can have such an id.
+            ProjectNotFoundError: It is not known.
+        """
+        require_identifier("project_id", project_id)
+        with self._reading() as reader:
+            totals = reader.totals(project_id)
+        if not totals.projects:
+            raise ProjectNotFoundError(project_id)
+        return ProjectSummary(
+            project_id=project_id,
+            job_count=totals.jobs,
+            file_count=totals.files,
+            total_size=totals.size,
+            file_types=totals.types,
+        )
+
+    def get_file_metadata(self, file_id_or_path: str) -> FileRecord:
+        """Return the record of a file by its id, its path below the output root, or its absolute path.
+
+        Raises:
+            RecordNotFoundError: Nothing of the kind is recorded.
+        """
+        if not isinstance(file_id_or_path, str):
+            raise InvalidInputError("file_id_or_path", file_id_or_path, "is not a string")
+        with self._reading() as reader:
+            record = reader.find_file(file_id_or_path.removeprefix(f"{self._root}/"))
+        if record is None:
+            raise RecordNotFoundError(file_id_or_path)
+        return record
+
+    def get_system_stats(self) -> SystemStats:
+        """Return the library in numbers, and how it is; never fails, but says why where it cannot tell."""
+        try:
+            with self._reading() as reader:
+                waiting = len(self._completion.pending_jobs())
+                return health.measure(self._root, self.settings.min_free_bytes, reader, waiting)
+        except (ComfyFilesError, OSError) as error:
+            return health.unavailable(self._root, error)
+
+    def _request(
+        self, job_id: str, project_id: str | None, prompt_id: str | None, files: Files | None
+    ) -> Request:
+        return Request(
+            job_id=require_identifier("job_id", job_id),
+            project_id=None if project_id is None else require_identifier("project_id", project_id),
+            default_project=self.settings.default_project,
+            prompt_id=None if prompt_id is None else _require_prompt_id(prompt_id),
+            files=None if files is None else require_named_files(files),
+        )
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[Reader]:
+        """Read the library, after finishing what a crash has left, if nobody else is at it."""
+        if self._catalog.is_behind():
+            with (
+                contextlib.suppress(ComfyFilesError, OSError),
+                self._organizer.changing(lock_timeout_s=0),
+            ):
+                _log.info("the index of %s was behind its document", self._root)
+        with self._catalog.reading() as reader:
+            yield reader
+
+
+def _require_prompt_id(prompt_id: object) -> str:
+    """Return the id of a ComfyUI run; older servers take any string, so that only its form is looked at."""
+    if not isinstance(prompt_id, str):
+        raise InvalidInputError("prompt_id", prompt_id, "is not a string")
+    if not 0 < len(prompt_id) <= _LONGEST_PROMPT_ID or not prompt_id.isprintable():
+        raise InvalidInputError(
+            "prompt_id", prompt_id, f"is not 1 to {_LONGEST_PROMPT_ID} printable characters"
+        )
+    return prompt_id

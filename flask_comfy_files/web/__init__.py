@@ -1,0 +1,1 @@
+"""The HTTP skin: parse, ask ``FileManagerAPI``, answer. Nothing here touches a file."""

@@ -1,0 +1,137 @@
+"""The hook on the host's own job-complete route: adds to its answer, and never breaks it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, Final
+
+from flask import Flask, Response, after_this_request, request
+
+from flask_comfy_files.api import FileManagerAPI
+from flask_comfy_files.core.errors import ComfyFilesError
+from flask_comfy_files.web.problems import MalformedBodyError
+from flask_comfy_files.web.schemas import CompletionBody, read_body, read_json
+from flask_comfy_files.web.views import COMPLETION_ENDPOINT
+from flask_comfy_files.web.worker import Worker
+
+_log = logging.getLogger(__name__)
+
+_VARIABLE: Final = re.compile(r"<[^<>]*>")
+
+
+class CompletionHook:
+    """Organizes a job when the host has answered its completion with success."""
+
+    def __init__(self, api: FileManagerAPI, worker: Worker) -> None:
+        """Work for one app; ``worker`` finishes what cannot be done at once."""
+        self._api = api
+        self._worker = worker
+        self._form = _form(api.manager.settings.complete_route)
+
+    def register(self, app: Flask) -> None:
+        """Watch the requests of an app; whether its route exists, and where, shows when one comes."""
+        app.before_request(self._watch)
+
+    def _watch(self) -> None:
+        if request.method != "POST" or request.url_rule is None:
+            return
+        if request.endpoint == COMPLETION_ENDPOINT:
+            after_this_request(self._see_to_the_rest)
+        elif _form(request.url_rule.rule) == self._form:
+            # Before all of the host's after_request functions: they see the answer whole.
+            after_this_request(self._extend)
+
+    def _extend(self, response: Response) -> Response:
+        if response.status_code // 100 != HTTPStatus.OK // 100:
+            return response
+        added = self._organize()
+        self._see_to_the_rest(response)
+        _splice(response, added)
+        return response
+
+    def _see_to_the_rest(self, response: Response) -> Response:
+        self._worker.wake()
+        return response
+
+    def _organize(self) -> dict[str, Any]:
+        nothing: dict[str, Any] = {"organized_files": [], "file_count": 0}
+        job_id = _job_id()
+        try:
+            return self._api.complete_job_api(job_id, **_said())
+        except ComfyFilesError as error:
+            _log.warning("job %r was completed and cannot be organized: %s", job_id, error)
+            return {**nothing, "organize_error": str(error)}
+        except Exception:  # noqa: BLE001
+            # Whatever is wrong with us, the host's job is complete.
+            _log.exception("job %r was completed and cannot be organized", job_id)
+            return {**nothing, "organize_error": "internal error; see the server's log"}
+
+
+def _form(rule: str) -> str:
+    """Return a rule without the names and converters of its variables."""
+    return _VARIABLE.sub("<>", rule)
+
+
+def _job_id() -> str:
+    """Return the value of the rule's one variable, whatever the host calls it."""
+    rule = request.url_rule
+    defaults = (rule.defaults if rule else None) or {}
+    arguments: Mapping[str, Any] = request.view_args or {}
+    return next((str(value) for name, value in arguments.items() if name not in defaults), "")
+
+
+def _said() -> dict[str, Any]:
+    """Return what the completion's body says about its files; nothing where it is no JSON object.
+
+    Raises:
+        MalformedBodyError: It says something of the wrong type.
+    """
+    try:
+        body = read_json(read_body(request))
+    except MalformedBodyError:
+        return {}
+    if not isinstance(body, dict):
+        return {}
+    errors = CompletionBody().validate(body)
+    if errors:
+        raise MalformedBodyError(
+            f"The completion's body is not valid: see {', '.join(errors)}.", errors
+        )
+    loaded: dict[str, Any] = CompletionBody().load(body)
+    return loaded
+
+
+def _splice(response: Response, added: Mapping[str, Any]) -> None:
+    """Add keys to a JSON object without touching a byte of what the host has written.
+
+    What is no JSON object, is streamed or encoded, stays as it is; a key that is there already is not
+    overwritten.
+    """
+    if (
+        response.is_streamed
+        or response.direct_passthrough
+        or "Content-Encoding" in response.headers
+    ):
+        return
+    body = response.get_data()
+    try:
+        answered = json.loads(body)
+    except ValueError:
+        return
+    if not response.is_json or not isinstance(answered, dict):
+        return
+    missing = {key: value for key, value in added.items() if key not in answered}
+    if not missing:
+        return
+    head, brace, tail = body.rpartition(b"}")
+    comma = b", " if answered else b""
+    # ASCII alone, so that it fits any encoding of the host's that JSON may have.
+    response.set_data(
+        head.rstrip() + comma + json.dumps(missing).encode("ascii")[1:-1] + brace + tail
+    )
+    if "ETag" in response.headers:
+        response.add_etag(overwrite=True)

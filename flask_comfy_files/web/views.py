@@ -1,0 +1,143 @@
+"""The routes: one table, and views that load, call and answer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn
+
+from flask import Blueprint, Response, request
+from flask.blueprints import BlueprintSetupState
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
+from werkzeug.routing import Map, Rule, UnicodeConverter
+
+from flask_comfy_files.api import FileManagerAPI, Json
+from flask_comfy_files.core.errors import ComfyFilesError
+from flask_comfy_files.web import access, problems
+from flask_comfy_files.web.access import Action
+from flask_comfy_files.web.schemas import CompletionBody, OrganizeBody, body_parser, read_body
+
+BLUEPRINT: Final = "comfy_files"
+COMPLETION_ENDPOINT: Final = f"{BLUEPRINT}.complete_job"
+JOB_FILES_ROUTE: Final = "/api/jobs/<job_id>/files"
+_CONVERTER: Final = "comfy_files_job"
+
+View = Callable[..., Json]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One endpoint: ``rule`` is below the prefix, and ``action`` is what the caller must be allowed."""
+
+    method: str
+    rule: str
+    action: Action
+    view: View
+
+
+def organize(api: FileManagerAPI) -> Json:
+    """Organize a job's files."""
+    return api.organize_job_files(**body_parser.parse(OrganizeBody(), request, location="json"))
+
+
+def get_job(api: FileManagerAPI, job_id: str) -> Json:
+    """Return a job with its files."""
+    return api.get_job_files_api(job_id)
+
+
+def get_project(api: FileManagerAPI, project_id: str) -> Json:
+    """Return a project with its jobs and their files."""
+    return api.get_project_files_api(project_id)
+
+
+def get_status(api: FileManagerAPI) -> Json:
+    """Return the library in numbers, and how it is."""
+    return api.get_system_status_api()
+
+
+def get_file(api: FileManagerAPI, file_id: str) -> Json:
+    """Return one file's record."""
+    return api.get_file_api(file_id)
+
+
+def complete_job(api: FileManagerAPI, job_id: str) -> Json:
+    """Take a job's completion in the place of a host that has no such route."""
+    said: Mapping[str, Any] = {}
+    if read_body(request):
+        said = body_parser.parse(CompletionBody(), request, location="json")
+    return {"status": "completed", "job_id": job_id, **api.complete_job_api(job_id, **said)}
+
+
+ROUTES: Final = (
+    Route("POST", "/organize", Action.WRITE, organize),
+    Route("GET", "/jobs/<job_id>", Action.READ, get_job),
+    Route("GET", "/projects/<project_id>", Action.READ, get_project),
+    Route("GET", "/status", Action.READ, get_status),
+    Route("GET", "/<file_id>", Action.READ, get_file),
+)
+
+
+def build_blueprint(api: FileManagerAPI) -> Blueprint:
+    """Return the blueprint with all routes, below the prefix and beside the host's job routes.
+
+    Its error handlers see only errors of its own routes. What lies under the prefix and is nobody's route gets
+    to the last one, so that the host's pages for 404 and 405 stay the host's.
+    """
+    settings = api.manager.settings
+    blueprint = Blueprint(BLUEPRINT, __name__)
+    for route in ROUTES:
+        _add(blueprint, settings.url_prefix, route, api)
+    blueprint.record(_add_converter)
+    completion = Route("POST", yielding(settings.complete_route), Action.WRITE, complete_job)
+    job_files = Route("GET", yielding(JOB_FILES_ROUTE), Action.READ, get_job)
+    _add(blueprint, "", completion, api)
+    _add(blueprint, "", job_files, api, name="get_job_beside_host")
+    blueprint.record(lambda state: _add_last_route(state, settings.url_prefix))
+    blueprint.register_error_handler(ComfyFilesError, problems.answer_error)
+    blueprint.register_error_handler(HTTPException, problems.answer_http_error)
+    return blueprint
+
+
+def _add(
+    blueprint: Blueprint, prefix: str, route: Route, api: FileManagerAPI, *, name: str | None = None
+) -> None:
+    def view(**arguments: str) -> Response:
+        access.require(request, route.action, api.manager.settings)
+        answer = route.view(api, **arguments)
+        return Response(problems.as_json(answer), mimetype="application/json")
+
+    endpoint = name or route.view.__name__
+    blueprint.add_url_rule(prefix + route.rule, endpoint, view, methods=[route.method])
+
+
+class _YieldingConverter(UnicodeConverter):
+    """A part of a path, as ``string``, but tried after it: a host's rule of the same form wins."""
+
+    weight = UnicodeConverter.weight + 50
+
+
+def yielding(rule: str) -> str:
+    """Return a rule with one variable in the form that yields to a host's own."""
+    return re.sub(r"<[^<>]*>", f"<{_CONVERTER}:job_id>", rule)
+
+
+def _add_converter(state: BlueprintSetupState) -> None:
+    state.app.url_map.converters[_CONVERTER] = _YieldingConverter
+
+
+def _add_last_route(state: BlueprintSetupState, prefix: str) -> None:
+    """Answer everything under the prefix that no route of ours, or of the host, takes."""
+    ours = Map([Rule(route.rule, endpoint="", methods=[route.method]) for route in ROUTES]).bind("")
+
+    def refuse(rest: str = "") -> NoReturn:
+        allowed = list(ours.allowed_methods(f"/{rest}"))
+        if allowed:
+            raise MethodNotAllowed([*allowed, "OPTIONS"])
+        raise NotFound("There is nothing at this address.")
+
+    endpoint = f"{BLUEPRINT}.refuse"
+    for rule in (prefix, f"{prefix}/", f"{prefix}/<path:rest>"):
+        # Not by add_url_rule: Flask's rules always name their methods, and this one takes any.
+        state.app.url_map.add(Rule(rule, endpoint=endpoint, strict_slashes=True))
+    state.app.view_functions[endpoint] = refuse

@@ -1,0 +1,61 @@
+"""A thread that finishes pending jobs, for as long as there are any; none is started before it is needed."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from flask_comfy_files.core.errors import ComfyFilesError
+from flask_comfy_files.core.manager import FileManager
+
+_log = logging.getLogger(__name__)
+
+_FIRST_DELAY_S: Final = 2.5  # a file that cannot prove its end is taken after two quiet seconds
+_LONGEST_DELAY_S: Final = 60.0
+
+Wait = Callable[[float], object]
+
+
+class Worker:
+    """At most one thread of this process that retries the pending jobs of one library."""
+
+    def __init__(self, manager: FileManager) -> None:
+        """Start nothing yet."""
+        self._manager = manager
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._owner = os.getpid()
+
+    def wake(self) -> None:
+        """See to it that pending jobs are being worked on, if there are any."""
+        try:
+            if not self._manager.get_pending_jobs():
+                return
+        except (ComfyFilesError, OSError) as error:
+            _log.warning("pending jobs cannot be looked at: %s", error)
+            return
+        with self._lock:
+            is_mine = self._owner == os.getpid()
+            if is_mine and self._thread is not None and self._thread.is_alive():
+                return
+            self._owner = os.getpid()
+            # A daemon: a worker that is killed in the middle leaves nothing that recovery does not finish.
+            self._thread = threading.Thread(
+                target=self._run, name="comfy-files-pending", daemon=True
+            )
+            self._thread.start()
+
+    def _run(self) -> None:
+        delay_s = _FIRST_DELAY_S
+        idle = threading.Event()
+        while True:
+            idle.wait(delay_s)
+            try:
+                if not self._manager.retry_pending_jobs().still_pending:
+                    return
+            except (ComfyFilesError, OSError) as error:
+                _log.warning("pending jobs are tried again later: %s", error)
+            delay_s = min(delay_s * 2, _LONGEST_DELAY_S)

@@ -1,0 +1,95 @@
+"""The checks, one session each; `nox -l` lists them.
+
+`lint`, `types` and `faults` use the tools installed beside nox (the `dev` extra, which pins them),
+so they start at once; the others build an environment of their own.
+"""
+
+import re
+import sys
+from configparser import ConfigParser
+from pathlib import Path
+
+import nox
+
+nox.options.sessions = ["lint", "types", "tests", "tests_min", "package"]
+
+TOOLS = Path(sys.executable).parent
+EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"  # git's name for a tree with nothing in it
+
+SMOKE = """
+import sys
+from importlib.resources import files
+from pathlib import Path
+
+from flask_comfy_files import FileManager
+
+assert "site-packages" in sys.modules["flask_comfy_files"].__file__
+assert files("flask_comfy_files").joinpath("py.typed").is_file()
+assert FileManager(Path.cwd()).get_system_stats().total_files == 0
+assert "flask" not in sys.modules
+
+from flask import Flask
+from flask_comfy_files import add_file_manager_routes
+
+app = Flask("host")
+add_file_manager_routes(app, output_dir=Path.cwd())
+answer = app.test_client().get("/api/files/status")
+assert answer.status_code == 200, answer.text
+assert answer.json["total_files"] == 0, answer.text
+"""
+
+
+@nox.session(python=False)
+def lint(session: nox.Session) -> None:
+    """Check style, format, spelling, the direction of imports, and white space."""
+    session.run(TOOLS / "ruff", "check")
+    session.run(TOOLS / "ruff", "format", "--check")
+    session.run(TOOLS / "codespell")
+    session.run(TOOLS / "lint-imports")
+    session.run("git", "diff", "--check", EMPTY_TREE, external=True)
+
+
+@nox.session(python=False)
+def types(session: nox.Session) -> None:
+    """Check the types of the package, its tests and the example."""
+    session.run(TOOLS / "mypy")
+
+
+@nox.session(reuse_venv=True)
+def tests(session: nox.Session) -> None:
+    """Run the tests with the newest dependencies, and measure what they reach."""
+    session.install("-e", ".[test]")
+    session.run("pytest", "--cov", *session.posargs)
+
+
+@nox.session(reuse_venv=True)
+def tests_min(session: nox.Session) -> None:
+    """Run the tests with the lowest dependencies that setup.cfg allows."""
+    constraints = Path(session.create_tmp(), "lowest.txt")
+    constraints.write_text("\n".join(_lowest_requirements()), encoding="utf-8")
+    session.install("-e", ".[test]", "-c", str(constraints))
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def package(session: nox.Session) -> None:
+    """Build sdist and wheel, and use the wheel in an environment that has nothing else."""
+    scratch = Path(session.create_tmp())
+    session.run(TOOLS / "python", "-m", "build", "--outdir", scratch / "dist", external=True)
+    (wheel,) = (scratch / "dist").glob("*.whl")
+    session.install(str(wheel))
+    session.chdir(scratch)
+    session.run("python", "-c", SMOKE)
+
+
+@nox.session(python=False)
+def faults(session: nox.Session) -> None:
+    """Run the tests that need root, strace or mounts."""
+    session.run("sh", "tests/faults/run.sh", env={"PYTHON": sys.executable})
+
+
+def _lowest_requirements() -> list[str]:
+    config = ConfigParser()
+    config.read("setup.cfg", encoding="utf-8")
+    required = config["options"]["install_requires"].split()
+    return [re.sub(r">=([^,]+).*", r"==\1", requirement) for requirement in required]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -39,6 +40,20 @@ def nothing_is_left_open() -> Iterator[None]:
     if _open_files() != before:
         gc.collect()
     assert [path for path in _open_files() if path not in before] == []
+
+
+@pytest.fixture
+def no_waiting() -> Iterator[None]:
+    """Fail a test that hangs, as one does that opens a pipe to which nobody writes."""
+
+    def give_up(*_: object) -> None:
+        pytest.fail("it hangs")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(20)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from flask_comfy_files.core.layout import DOCUMENT, STATE
+from flask_comfy_files.core.layout import DOCUMENT, INDEX, LOCK, STATE
 
 RECORDINGS = Path(__file__).parent / "data/comfyui/outputs/output"
 """The output folder that a real ComfyUI has written."""
@@ -117,3 +117,9 @@ def outputs(root: Path) -> Tree:
         for path, entry in read_tree(root).items()
         if path != DOCUMENT and path.partition("/")[0] != STATE
     }
+
+
+def library(root: Path) -> Tree:
+    """Return what ``read_tree`` does, but for the throw-away index and the lock."""
+    thrown_away = {INDEX, f"{INDEX}-wal", f"{INDEX}-shm", LOCK}
+    return {path: entry for path, entry in read_tree(root).items() if path not in thrown_away}

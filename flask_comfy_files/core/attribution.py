@@ -141,7 +141,7 @@ def attribute_by_scan(
     found = [(path, Evidence.INBOX) for path in _iter_files(root, inbox_folder(job_id))]
     ambiguous: list[tuple[str, Evidence]] = []
     for path in _iter_files(root, ""):
-        match = _match(job_id, path)
+        match = _Match.FOREIGN if is_reserved(path) else _match(job_id, path)
         if match is not _Match.FOREIGN and not known_among(_longer_ids(job_id, path)):
             (found if match is _Match.OWN else ambiguous).append((path, Evidence.PREFIX))
     found.sort(key=lambda entry: (entry[1] is Evidence.PREFIX, counter_order(entry[0])))

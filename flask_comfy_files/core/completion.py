@@ -15,10 +15,11 @@ from typing import Any, Final
 
 from flask_comfy_files.core import durable
 from flask_comfy_files.core.attribution import NamedFile
-from flask_comfy_files.core.catalog.catalog import Catalog, Writer
-from flask_comfy_files.core.catalog.index import JobRow
+from flask_comfy_files.core.catalog.catalog import Catalog
+from flask_comfy_files.core.catalog.queries import JobRow
+from flask_comfy_files.core.catalog.session import Writer
 from flask_comfy_files.core.errors import ComfyFilesError, ConflictError, InvalidInputError
-from flask_comfy_files.core.organizer import Budget, Clock, Organizer, Request
+from flask_comfy_files.core.organizer import Organizer
 from flask_comfy_files.core.records import (
     CompletionReport,
     OrganizeReport,
@@ -27,6 +28,7 @@ from flask_comfy_files.core.records import (
     SkipReason,
     iso_utc,
 )
+from flask_comfy_files.core.request import Budget, Clock, Request
 
 _log = logging.getLogger(__name__)
 

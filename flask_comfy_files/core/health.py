@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from typing import Final
 
-from flask_comfy_files.core.catalog.catalog import Reader
+from flask_comfy_files.core.catalog.session import Reader
 from flask_comfy_files.core.records import DiskUsage, Health, SystemStats, Tally
 
 _MB: Final = 1024**2

@@ -29,6 +29,9 @@ GIVEN_UP_AFTER: Final = timedelta(days=1)
 
 _WORTH_THREADS_BYTES: Final = 32 * 1024**2
 
+_COMMON_EXTENSIONS: Final = (".png", ".mp4", ".webm", ".mkv", ".mp3")
+"""What content that could have several extensions most likely is; each comes before its rarer kin."""
+
 
 @dataclass(frozen=True, slots=True)
 class Identity:
@@ -159,4 +162,5 @@ def _media_type(extension: str, facts: ContainerFacts) -> str:
     """Return the MIME type: of the extension, unless the content is known to be something else."""
     if not facts.extensions or extension in facts.extensions:
         return media_type_of(extension)
-    return media_type_of(min(facts.extensions))
+    likely = (common for common in _COMMON_EXTENSIONS if common in facts.extensions)
+    return media_type_of(next(likely, min(facts.extensions)))

@@ -14,7 +14,8 @@ from typing import Any, Final, Self
 from flask_comfy_files.config import Settings
 from flask_comfy_files.core import health
 from flask_comfy_files.core.attribution import require_named_files
-from flask_comfy_files.core.catalog.catalog import Catalog, Reader
+from flask_comfy_files.core.catalog.catalog import Catalog
+from flask_comfy_files.core.catalog.session import Reader
 from flask_comfy_files.core.completion import Completion
 from flask_comfy_files.core.errors import (
     ComfyFilesError,
@@ -24,7 +25,7 @@ from flask_comfy_files.core.errors import (
     RecordNotFoundError,
 )
 from flask_comfy_files.core.layout import require_identifier
-from flask_comfy_files.core.organizer import Budget, Clock, Organizer, Request
+from flask_comfy_files.core.organizer import Organizer
 from flask_comfy_files.core.records import (
     CompletionReport,
     FileRecord,
@@ -37,6 +38,7 @@ from flask_comfy_files.core.records import (
     RetryReport,
     SystemStats,
 )
+from flask_comfy_files.core.request import Budget, Clock, Request
 
 _log = logging.getLogger(__name__)
 _LONGEST_PROMPT_ID: Final = 255

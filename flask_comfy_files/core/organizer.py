@@ -11,21 +11,17 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
 from flask_comfy_files.core import attribution, durable, inspection
-from flask_comfy_files.core.attribution import Attribution, Candidate, NamedFile
-from flask_comfy_files.core.catalog.catalog import Catalog, Reader, Writer
+from flask_comfy_files.core.attribution import Attribution, Candidate
+from flask_comfy_files.core.catalog.catalog import Catalog
+from flask_comfy_files.core.catalog.session import Reader, Writer
 from flask_comfy_files.core.errors import (
-    BudgetExceededError,
     ChecksumMismatchError,
-    IdentifierCaseError,
-    JobInOtherProjectError,
     OutOfSpaceError,
 )
 from flask_comfy_files.core.filing import Arrival, Filing, JobIdentity
@@ -41,100 +37,20 @@ from flask_comfy_files.core.records import (
     iso_utc,
 )
 from flask_comfy_files.core.recovery import recover
+from flask_comfy_files.core.request import Budget, Clock, Request
+from flask_comfy_files.core.standing import (
+    Ledger,
+    Standing,
+    changes_nothing,
+    find_standing,
+    make_report,
+    new_state,
+)
 
 _log = logging.getLogger(__name__)
 
-_LINE_BYTES: Final = (
-    2048  # what one file's part of a line takes at most, for the check of free space
-)
-
-Clock = Callable[[], datetime]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """What is asked for: the files of a job, filed under a project; ids are checked already.
-
-    ``project_id`` is ``None`` for the job's own project where it is known, else
-    ``default_project``. ``operation_id`` is given where the operation was announced before it could
-    be carried out.
-    """
-
-    job_id: str
-    project_id: str | None
-    default_project: str
-    prompt_id: str | None = None
-    files: tuple[NamedFile, ...] | None = None
-    operation_id: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """How much one call may do before the work belongs to a worker; ``ends_at`` is on the monotonic clock."""
-
-    bytes: int
-    ends_at: float
-
-    def require_bytes(self, job_id: str, size: int) -> None:
-        """Refuse work that is too large.
-
-        Raises:
-            BudgetExceededError: It does not fit.
-        """
-        if size > self.bytes:
-            raise BudgetExceededError(job_id, f"{size} bytes, {self.bytes} at most")
-
-    def require_time(self, job_id: str) -> None:
-        """Refuse to go on when the time is over.
-
-        Raises:
-            BudgetExceededError: It is over.
-        """
-        if time.monotonic() > self.ends_at:
-            raise BudgetExceededError(job_id, "its time is over")
-
-    @property
-    def time_left_s(self) -> float:
-        """How long there is left to wait for a lock."""
-        return max(0.0, self.ends_at - time.monotonic())
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Standing:
-    """What the library knows of a job before a call."""
-
-    project_id: str
-    is_known: bool
-    file_count: int = 0
-    state: Mapping[str, Any] = field(default_factory=dict)
-    paths: frozenset[str] = frozenset()
-    originals: frozenset[str] = frozenset()
-    """Where ComfyUI wrote the job's files."""
-    settled: frozenset[str] = frozenset()
-    """Those of them that a call with this prompt id cannot bring again."""
-
-
-@dataclass(slots=True)
-class _Ledger:
-    """What became of each file that one call looked at."""
-
-    originals: frozenset[str]
-    skipped: list[LeftFile] = field(default_factory=list)
-    failed: list[LeftFile] = field(default_factory=list)
-    arrivals: list[Arrival] = field(default_factory=list)
-    moved: Tally = field(default_factory=Tally)
-
-    def skip(self, path: str, reason: str, size: int) -> None:
-        """Note a file that stays; one that is not there, since the job has it already, is no news."""
-        if reason != SkipReason.NOT_FOUND or path not in self.originals:
-            self.skipped.append(LeftFile(path=path, reason=reason, bytes=size))
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether nothing was left that a later call could take."""
-        return not self.failed and all(
-            left.reason != SkipReason.STILL_BEING_WRITTEN for left in self.skipped
-        )
+_LINE_BYTES: Final = 2048
+"""What one file's part of a line takes at most, for the check of free space."""
 
 
 class Organizer:
@@ -162,12 +78,12 @@ class Organizer:
             LibraryUnavailableError: The library cannot be read or changed.
         """
         with self._catalog.reading() as reader:
-            standing = _standing(reader, request)
+            standing = find_standing(reader, request)
             attributed = self._attribute(reader, request)
         ledger = self._inspect(request, standing, attributed, budget)
-        if _changes_nothing(standing, ledger):
+        if changes_nothing(standing, ledger):
             with self._catalog.reading() as reader:
-                return _report(reader, request, ledger)
+                return make_report(reader, request, ledger)
         with contextlib.ExitStack() as stack:
             self._stage(stack, request, standing.project_id, ledger)
             timeout_s = None if budget is None else budget.time_left_s
@@ -192,9 +108,9 @@ class Organizer:
             durable.refuse("Listing", "", error)
 
     def _inspect(
-        self, request: Request, standing: _Standing, attributed: Attribution, budget: Budget | None
-    ) -> _Ledger:
-        ledger = _Ledger(standing.originals, list(attributed.skipped))
+        self, request: Request, standing: Standing, attributed: Attribution, budget: Budget | None
+    ) -> Ledger:
+        ledger = Ledger(standing.originals, list(attributed.skipped))
         fresh = self._look(standing, attributed.candidates, ledger)
         size = sum(size for _, size in fresh)
         if budget is not None:
@@ -213,7 +129,7 @@ class Organizer:
         return ledger
 
     def _look(
-        self, standing: _Standing, candidates: Sequence[Candidate], ledger: _Ledger
+        self, standing: Standing, candidates: Sequence[Candidate], ledger: Ledger
     ) -> list[tuple[Candidate, int]]:
         fresh = []
         for candidate in candidates:
@@ -237,22 +153,23 @@ class Organizer:
             raise OutOfSpaceError(needed_bytes, max(0, free_bytes))
 
     def _stage(
-        self, stack: contextlib.ExitStack, request: Request, project_id: str, ledger: _Ledger
+        self, stack: contextlib.ExitStack, request: Request, project_id: str, ledger: Ledger
     ) -> None:
         """Copy what lies on another file system to its future place, before the lock is taken."""
         folder = job_folder(project_id, request.job_id)
-        foreign = [
-            arrival
-            for arrival in ledger.arrivals
-            if arrival.inspected.mount != self._mount_of(folder)
-        ]
+        try:
+            mount = self._mount_of(folder)
+        except OSError as error:
+            durable.refuse("Organizing into", folder, error)
+        foreign = [arrival for arrival in ledger.arrivals if arrival.inspected.mount != mount]
         if not foreign:
             return
         self._require_space(sum(arrival.size for arrival in foreign))
-        with (
-            self.changing() as _writer
-        ):  # a new library gets its document, and so its right to folders
-            durable.sync_folders(self._root, durable.make_folders(self._root, folder))
+        with self.changing():  # a new library gets its document, and so its right to folders
+            try:
+                durable.sync_folders(self._root, durable.make_folders(self._root, folder))
+            except OSError as error:
+                durable.refuse("Organizing into", folder, error)
         for arrival in foreign:
             checksum = arrival.inspected.checksum
             try:
@@ -278,12 +195,12 @@ class Organizer:
             except FileNotFoundError:
                 folder = split(folder)[0]
 
-    def _apply(self, writer: Writer, request: Request, ledger: _Ledger) -> OrganizeReport:
+    def _apply(self, writer: Writer, request: Request, ledger: Ledger) -> OrganizeReport:
         """Record and move what has arrived; for the holder of the lock."""
-        standing = _standing(writer, request)
+        standing = find_standing(writer, request)
         self._check_again(standing, ledger)
-        if _changes_nothing(standing, ledger):
-            return _report(writer, request, ledger)
+        if changes_nothing(standing, ledger):
+            return make_report(writer, request, ledger)
         at = self._clock()
         filing = Filing(
             JobIdentity(self._root, request.job_id, standing.project_id, request.prompt_id),
@@ -299,20 +216,20 @@ class Organizer:
             "job_id": request.job_id,
             "project_id": standing.project_id,
             "operation": operation,
-            "state": _new_state(standing, ledger),
+            "state": new_state(standing, ledger),
             "files": files,
         }
         self._carry_out(writer, change, ledger)
-        return _report(writer, request, ledger)
+        return make_report(writer, request, ledger)
 
-    def _carry_out(self, writer: Writer, change: Mapping[str, Any], ledger: _Ledger) -> None:
+    def _carry_out(self, writer: Writer, change: Mapping[str, Any], ledger: Ledger) -> None:
         """Append the line, move its files, and let readers see it."""
         files = change["files"]
         folder = job_folder(change["project_id"], change["job_id"])
         try:
             lines = writer.append([change])
-            if files and self._catalog.read_sentinel() is None:
-                self._catalog.write_sentinel(writer.library_id)
+            if files:
+                self._catalog.mark_disk(writer)
             touched = durable.make_folders(self._root, folder) if files else []
             withdrawn = self._move(files, ledger)
             durable.sync_folders(self._root, dict.fromkeys([*_folders_of(files), *touched]))
@@ -328,7 +245,7 @@ class Organizer:
             durable.refuse("Organizing into", folder, error)
         writer.advance(lines)
 
-    def _move(self, files: Sequence[Mapping[str, Any]], ledger: _Ledger) -> list[str]:
+    def _move(self, files: Sequence[Mapping[str, Any]], ledger: Ledger) -> list[str]:
         """Move files to their recorded places; return the ids of those that could not be moved."""
         withdrawn = []
         for stored in files:
@@ -350,7 +267,7 @@ class Organizer:
                 )
         return withdrawn
 
-    def _check_again(self, standing: _Standing, ledger: _Ledger) -> None:
+    def _check_again(self, standing: Standing, ledger: Ledger) -> None:
         """Drop what another call has taken, and what has changed, since it was inspected."""
         for arrival in list(ledger.arrivals):
             status = durable.find_status(self._root, arrival.path)
@@ -366,61 +283,6 @@ class Organizer:
                 ledger.skip(arrival.path, SkipReason.STILL_BEING_WRITTEN, status.st_size)
 
 
-def _standing(reader: Reader, request: Request) -> _Standing:
-    """Say what the library knows of a job, and refuse ids that contradict it."""
-    _require_spelling("job_id", request.job_id, reader.known_job(request.job_id))
-    if request.project_id is not None:
-        _require_spelling(
-            "project_id", request.project_id, reader.known_project(request.project_id)
-        )
-    job = reader.find_job(request.job_id)
-    if job is None:
-        project_id = request.project_id or request.default_project
-        _require_spelling("project_id", project_id, reader.known_project(project_id))
-        return _Standing(project_id=project_id, is_known=False)
-    if request.project_id not in {None, job.project_id}:
-        raise JobInOtherProjectError(request.job_id, str(request.project_id), job.project_id)
-    files = reader.paths_of_job(request.job_id)
-    return _Standing(
-        project_id=job.project_id,
-        is_known=True,
-        file_count=job.file_count,
-        state=job.state,
-        paths=frozenset(path for path, _, _ in files),
-        originals=frozenset(original for _, original, _ in files),
-        settled=frozenset(
-            original for _, original, run in files if request.prompt_id in {None, run}
-        ),
-    )
-
-
-def _require_spelling(field: str, given: str, known: str | None) -> None:
-    if known not in {None, given}:
-        raise IdentifierCaseError(field, given, str(known))
-
-
-def _new_state(standing: _Standing, ledger: _Ledger) -> dict[str, Any]:
-    """Return what changes of the job's state: the reason why it has no files, and whether it still waits."""
-    has_files = bool(standing.file_count or ledger.arrivals)
-    reason = None if has_files else _why_no_files(ledger)
-    wanted = {"reason": reason}
-    if ledger.is_complete:
-        wanted["pending"] = None
-    return {key: value for key, value in wanted.items() if value != standing.state.get(key)}
-
-
-def _why_no_files(ledger: _Ledger) -> str:
-    left = [*ledger.skipped, *ledger.failed]
-    if not left:
-        return "no file of this job was found"
-    reasons = ", ".join(sorted({str(entry.reason) for entry in left}))
-    return f"none of the {len(left)} files found or named could be taken: {reasons}"
-
-
-def _changes_nothing(standing: _Standing, ledger: _Ledger) -> bool:
-    return standing.is_known and not ledger.arrivals and not _new_state(standing, ledger)
-
-
 def _operation(request: Request, at: datetime) -> dict[str, Any]:
     operation = {
         "id": request.operation_id or uuid.uuid4().hex,
@@ -433,25 +295,3 @@ def _operation(request: Request, at: datetime) -> dict[str, Any]:
 def _folders_of(files: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the folders that moves change, targets first: so that at no time a name is at neither."""
     return [split(stored[key])[0] for key in ("path", "original_path") for stored in files]
-
-
-def _report(reader: Reader, request: Request, ledger: _Ledger) -> OrganizeReport:
-    job = reader.find_job(request.job_id)
-    files = reader.files_of_job(request.job_id)
-    total = Tally(files=len(files), bytes=sum(record.file_size for record in files))
-    already = Tally(files=total.files - ledger.moved.files, bytes=total.bytes - ledger.moved.bytes)
-    left = [*ledger.skipped, *ledger.failed]
-    return OrganizeReport(
-        job_id=request.job_id,
-        project_id=request.default_project if job is None else job.project_id,
-        organized_files=files,
-        file_count=total.files,
-        found=Tally(
-            files=total.files + len(left), bytes=total.bytes + sum(entry.bytes for entry in left)
-        ),
-        moved=ledger.moved,
-        already_there=already,
-        skipped=tuple(ledger.skipped),
-        failed=tuple(ledger.failed),
-        operation_id=None if job is None else job.operation_id,
-    )

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from flask_comfy_files.core import durable
-from flask_comfy_files.core.catalog.catalog import Writer
 from flask_comfy_files.core.catalog.document import Line
+from flask_comfy_files.core.catalog.session import Writer
 from flask_comfy_files.core.layout import split
 from flask_comfy_files.core.placement import Stored, settle
 
@@ -58,7 +58,7 @@ def recover(root: str, writer: Writer) -> None:
         for job_id, overlays in found.items()
     ]
     writer.advance([*lines, *(writer.append(corrections) if corrections else [])])
-    _log.warning("finished %d changes that a crash had left unfinished", len(lines))
+    _log.info("%d changes behind the index were looked at, and are finished", len(lines))
 
 
 def _files_of(lines: Iterable[Line], known: Overlays) -> Iterable[tuple[Line, Stored]]:

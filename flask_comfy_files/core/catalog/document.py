@@ -99,11 +99,17 @@ def open_document(root: str, flags: int = os.O_RDONLY) -> Iterator[int | None]:
 
 
 def _open(root: str, flags: int) -> int | None:
+    with contextlib.ExitStack() as stack:
+        try:
+            folder = stack.enter_context(durable.open_root(root))
+        except OSError:
+            return None  # what is wrong with the root is said by those who then look at it
+        return _open_in(folder, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+def _open_in(folder: int, flags: int) -> int | None:
     try:
-        with durable.open_root(root) as folder:
-            return os.open(
-                DOCUMENT, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder
-            )
+        return os.open(DOCUMENT, flags, dir_fd=folder)
     except FileNotFoundError:
         return None
     except IsADirectoryError:

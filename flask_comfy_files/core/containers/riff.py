@@ -20,12 +20,11 @@ if TYPE_CHECKING:
     from flask_comfy_files.core.containers.facts import ContainerFacts
     from flask_comfy_files.core.containers.window import Window
 
-_UNSIZED: Final = frozenset({0, 0xFFFFFFFF})
-"""Placeholders of writers that are not done yet, or cannot go back to the start (a pipe)."""
-
 _HEADER_BYTES: Final = 12
 _SMALLEST_SIZE: Final = 4
-"""The declared size counts the form type."""
+"""The declared size counts the form type; 0 stands there while a writer is not done yet."""
+_NEVER_KNOWN: Final = 0xFFFFFFFF
+"""The size written where no writer can go back to the start, as in a pipe."""
 
 
 def read_riff(window: Window, head: bytes) -> ContainerFacts | None:
@@ -77,7 +76,7 @@ def _measure_wav(window: Window) -> Measure:
     if completeness is Completeness.COMPLETE and not sound_bytes:
         # Python's ``wave`` and others write a header for no samples, and correct it on closing.
         completeness = Completeness.UNKNOWN
-    playable_bytes = 0 if sound_bytes in _UNSIZED else sound_bytes
+    playable_bytes = 0 if sound_bytes == _NEVER_KNOWN else sound_bytes
     return Measure(completeness=completeness, duration_s=seconds(playable_bytes, byte_rate))
 
 
@@ -108,6 +107,6 @@ def _continues_avi(header: bytes) -> bool:
 
 def _declared_end(window: Window, offset: int) -> int:
     size = int.from_bytes(window.read(offset + 4, 4), "little")
-    if size in _UNSIZED or size < _SMALLEST_SIZE:
+    if size < _SMALLEST_SIZE or size == _NEVER_KNOWN:
         raise MalformedError
     return offset + 8 + size

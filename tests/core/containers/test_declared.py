@@ -64,3 +64,10 @@ def test_a_glb_with_bytes_after_its_length_is_complete_and_one_of_no_length_is_n
     content = GLB.read_bytes()
     assert facts_of(content + b"more").completeness is COMPLETE
     assert facts_of(content[:8] + bytes(4) + content[12:]).completeness is UNKNOWN
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_glb_of_a_header_only_is_complete(version: int) -> None:
+    facts = facts_of(b"glTF" + struct.pack("<II", version, 12))
+    assert facts.extensions == {".glb"}
+    assert facts.completeness is COMPLETE

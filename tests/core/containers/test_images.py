@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import struct
+
 from typing import TYPE_CHECKING
 
 import pytest
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
         pytest.param(png(chunk(b"IDAT", bytes(50)), bytes(500)), CUT_SHORT, id="zeros for chunks"),
         pytest.param(png(chunk(b"\x01\x02\x03\x04"), PNG_END), UNKNOWN, id="no chunk"),
         pytest.param(b"\x89PNG\r\n\x1a\n" + PNG_END * 3, UNKNOWN, id="no header"),
+        pytest.param(
+            b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", bytes(12)) + PNG_END, UNKNOWN, id="a short header"
+        ),
         pytest.param(png(chunk(b"IDAT") * 20_000, PNG_END), COMPLETE, id="many chunks"),
         pytest.param(png(chunk(b"IDAT") * 20_000), CUT_SHORT, id="many chunks, no end"),
     ],
@@ -39,6 +44,12 @@ def test_a_png_is_complete_when_its_chunks_lead_to_the_end(
     content: bytes, completeness: Completeness
 ) -> None:
     assert facts_of(content).completeness is completeness
+
+
+@pytest.mark.parametrize("side", [1, 1_000_000])
+def test_the_extremes_of_width_and_height_are_believed(side: int) -> None:
+    facts = facts_of(png(PNG_END, width=side, height=side))
+    assert (facts.width, facts.height) == (side, side)
 
 
 @pytest.mark.parametrize(("width", "height"), [(0, 5), (5, 0), (2**31, 5), (5, 1_000_001)])
@@ -84,6 +95,8 @@ def test_a_jpeg_is_complete_when_an_end_follows_its_scan(
     [
         pytest.param(b"\xef\xbb\xbf\n<?xml?><!-- x --><svg></svg>\r\n", COMPLETE, id="preamble"),
         pytest.param(b"<svg><svg></svg>", COMPLETE, id="the end of an inner drawing, a known gap"),
+        pytest.param(b"<!-- made by --><svg></svg>", COMPLETE, id="comment first"),
+        pytest.param(b"<!DOCTYPE svg><svg></svg>", COMPLETE, id="document type first"),
         pytest.param(b"<svg><path/>", CUT_SHORT, id="between two elements"),
     ],
 )
@@ -91,3 +104,30 @@ def test_an_svg_is_complete_when_it_ends_with_its_closing_tag(
     content: bytes, completeness: Completeness
 ) -> None:
     assert facts_of(content).completeness is completeness
+
+
+def test_the_extent_of_a_jpeg_is_read_from_its_frame_header_and_no_other_segment() -> None:
+    others = {0xC4, 0xC8, 0xCC}
+    extents = {}
+    for marker in range(0xC0, 0xD0):
+        facts = facts_of(jpeg(segment(marker, JPEG_FRAME[4:]), JPEG_SCAN))
+        extents[marker] = (facts.width, facts.height)
+    found = {marker for marker, extent in extents.items() if extent == (640, 480)}
+    assert found == extents.keys() - others
+
+
+def test_a_jpeg_is_followed_over_every_marker_that_has_no_length() -> None:
+    for marker in (0x01, *range(0xD0, 0xD8)):
+        facts = facts_of(jpeg(bytes([0xFF, marker]), JPEG_FRAME, JPEG_SCAN))
+        assert facts.width == 640
+    assert facts_of(jpeg(b"\xff\x00", JPEG_FRAME, JPEG_SCAN, b"\xff\xd9")).completeness is UNKNOWN
+
+
+@pytest.mark.parametrize("version", [b"GIF87a", b"GIF89a"])
+def test_a_gif_is_complete_when_a_closed_block_precedes_its_trailer(version: bytes) -> None:
+    start = version + struct.pack("<HH", 4, 2) + bytes(3)
+    whole = facts_of(start + b"pixels\0;")
+    assert whole.extensions == {".gif"}
+    assert (whole.completeness, whole.width, whole.height) == (COMPLETE, 4, 2)
+    assert facts_of(start + b"pixels;").completeness is UNKNOWN
+    assert facts_of(start + b"pixels").completeness is CUT_SHORT

@@ -38,6 +38,9 @@ def test_the_extent_of_a_webp_is_read_from_its_first_frame(
             riff(b"AVI ", b"a") + riff(b"AVIX", b"b")[:-1], CUT_SHORT, id="second part cut"
         ),
         pytest.param(riff(b"AVI ") + riff(b"AVIX") * 10_000, UNKNOWN, id="parts without end"),
+        pytest.param(
+            riff(b"AVI ", b"a") + riff(b"JUNK", b"b")[:-1], COMPLETE, id="not a second part"
+        ),
         pytest.param(riff(b"AVI ", b"a", size=0), UNKNOWN, id="size not yet known"),
         pytest.param(riff(b"WEBP", b"a" * 20, size=2**32 - 1), UNKNOWN, id="size never known"),
         pytest.param(riff(b"WEBP", b"a" * 20, size=3), UNKNOWN, id="size below its own type"),
@@ -54,6 +57,23 @@ def test_a_wav_tells_its_duration_and_a_cut_one_is_cut_short() -> None:
     assert whole.extensions == {".wav"}
     assert (whole.completeness, whole.duration_s) == (COMPLETE, 0.5)
     assert facts_of(wav()[:-1]).completeness is CUT_SHORT
+
+
+def test_the_duration_of_a_wav_is_found_behind_chunks_of_odd_length() -> None:
+    content = wav()
+    chunks = content[12:36] + b"LIST\x03\0\0\0abc\0" + content[36:]
+    assert facts_of(riff(b"WAVE", chunks)).duration_s == 0.5
+
+
+def test_a_wav_of_never_known_length_has_no_duration() -> None:
+    content = wav()
+    facts = facts_of(riff(b"WAVE", content[12:40] + b"\xff" * 4 + content[44:]))
+    assert (facts.completeness, facts.duration_s) == (COMPLETE, None)
+
+
+def test_a_wav_without_sound_is_not_complete() -> None:
+    facts = facts_of(riff(b"WAVE", wav()[12:36]))
+    assert (facts.completeness, facts.duration_s) == (UNKNOWN, None)
 
 
 def test_a_wav_whose_writer_has_not_corrected_its_header_yet_is_not_complete() -> None:

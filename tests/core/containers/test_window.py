@@ -17,3 +17,8 @@ def test_a_window_gives_no_more_bytes_than_its_budget_and_none_behind_the_end() 
             window.read(0, 1)
         with pytest.raises(PastEndError):
             window.read(2**70, 1)
+
+
+def test_a_window_shows_nothing_behind_the_size_it_was_given() -> None:
+    with PNG.open("rb") as file, pytest.raises(PastEndError):
+        Window(file.fileno(), 100).read(98, 3)

@@ -1,0 +1,145 @@
+"""The questions that the index answers, and the rows it answers with."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from flask_comfy_files.core.layout import comparable
+
+
+@dataclass(frozen=True, slots=True)
+class JobRow:
+    """What the index knows of a job."""
+
+    job_id: str
+    project_id: str
+    created_at: str
+    operation_id: str | None
+    file_count: int
+    total_size: int
+    state: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class FileRow:
+    """Where a file's record stands in the document, and what changed since; ``ordinal`` counts within the line."""
+
+    offset: int
+    length: int
+    ordinal: int
+    overlay: Mapping[str, Any]
+
+
+_JOB_COLUMNS: Final = "job_id, project_id, created_at, operation_id, file_count, total_size, state"
+
+
+def _job_row(row: tuple[Any, ...]) -> JobRow:
+    job_id, project_id, created_at, operation_id, file_count, total_size, state = row
+    return JobRow(
+        job_id, project_id, created_at, operation_id, file_count, total_size, json.loads(state)
+    )
+
+
+def find_job(connection: sqlite3.Connection, job_id: str) -> JobRow | None:
+    """Return a job by its exact id."""
+    row = connection.execute(
+        f"SELECT {_JOB_COLUMNS} FROM jobs WHERE job_id = ?", (job_id,)
+    ).fetchone()
+    return None if row is None else _job_row(row)
+
+
+def jobs_of_project(connection: sqlite3.Connection, project_id: str) -> list[JobRow]:
+    """Return a project's jobs, oldest first."""
+    query = f"SELECT {_JOB_COLUMNS} FROM jobs WHERE project_id = ? ORDER BY created_at, job_id"
+    return [_job_row(row) for row in connection.execute(query, (project_id,))]
+
+
+def pending_jobs(connection: sqlite3.Connection) -> list[JobRow]:
+    """Return the jobs that wait to be organized."""
+    query = f"SELECT {_JOB_COLUMNS} FROM jobs WHERE is_pending ORDER BY job_id"
+    return [_job_row(row) for row in connection.execute(query)]
+
+
+def known_spelling(connection: sqlite3.Connection, table: str, identifier: str) -> str | None:
+    """Return the id that is known in ``jobs`` or ``projects`` and equals this one but for case."""
+    column = {"jobs": "job_id", "projects": "project_id"}[table]
+    query = f"SELECT {column} FROM {table} WHERE comparable = ?"
+    row = connection.execute(query, (comparable(identifier),)).fetchone()
+    return None if row is None else str(row[0])
+
+
+def known_among(connection: sqlite3.Connection, job_ids: Iterable[str]) -> set[str]:
+    """Return those of some ids that are known jobs."""
+    query = "SELECT job_id FROM jobs WHERE job_id IN (SELECT value FROM json_each(?))"
+    return {row[0] for row in connection.execute(query, (json.dumps(list(job_ids)),))}
+
+
+_FILE_COLUMNS: Final = "offset, length, ordinal, overlay"
+
+
+def _file_row(row: tuple[Any, ...]) -> FileRow:
+    return FileRow(row[0], row[1], row[2], json.loads(row[3]) if row[3] else {})
+
+
+def files_of_job(connection: sqlite3.Connection, job_id: str) -> list[FileRow]:
+    """Return a job's files in the order in which they were organized."""
+    query = f"SELECT {_FILE_COLUMNS} FROM files WHERE job_id = ? ORDER BY rowid"
+    return [_file_row(row) for row in connection.execute(query, (job_id,))]
+
+
+def find_file(connection: sqlite3.Connection, key: str) -> FileRow | None:
+    """Return a file by its id or its path."""
+    query = f"SELECT {_FILE_COLUMNS} FROM files WHERE file_id = ?1 OR path = ?1"
+    try:
+        row = connection.execute(query, (key,)).fetchone()
+    except UnicodeEncodeError:  # half a surrogate pair: our own ids and paths are plain
+        return None
+    return None if row is None else _file_row(row)
+
+
+def owner_of(connection: sqlite3.Connection, path: str) -> tuple[str | None] | None:
+    """Return the owner of the file recorded at a path in a tuple (a legacy file has none), or ``None``."""
+    row: tuple[str | None] | None = connection.execute(
+        "SELECT job_id FROM files WHERE path = ?", (path,)
+    ).fetchone()
+    return row
+
+
+def paths_of_job(
+    connection: sqlite3.Connection, job_id: str
+) -> list[tuple[str, bytes, str | None]]:
+    """Return path, original path (as the file system has it) and ComfyUI run of each file of a job."""
+    return connection.execute(
+        "SELECT path, original_path, prompt_id FROM files WHERE job_id = ?", (job_id,)
+    ).fetchall()
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """The library in numbers."""
+
+    jobs: int
+    projects: int
+    files: int
+    size: int
+    types: Mapping[str, int]
+
+
+def totals(connection: sqlite3.Connection, project_id: str | None = None) -> Totals:
+    """Return the kept totals of the library, or of one project."""
+    chosen = ("", ()) if project_id is None else (" WHERE project_id = ?", (project_id,))
+    projects, jobs, files, size = connection.execute(
+        "SELECT count(*), coalesce(sum(job_count), 0), coalesce(sum(file_count), 0), coalesce(sum(total_size), 0)"
+        f" FROM projects{chosen[0]}",
+        chosen[1],
+    ).fetchone()
+    types = connection.execute(
+        f"SELECT file_type, sum(file_count) FROM types{chosen[0]} GROUP BY file_type"
+        " HAVING sum(file_count) ORDER BY file_type",
+        chosen[1],
+    )
+    return Totals(jobs, projects, files, size, dict(types))

@@ -1,0 +1,157 @@
+"""The library as one caller sees it: a ``Reader`` of one moment, or the ``Writer`` who holds the lock."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, Final
+
+from flask_comfy_files.core.catalog import document, folding, index, queries
+from flask_comfy_files.core.catalog.document import Header, Line
+from flask_comfy_files.core.catalog.index import Mark
+from flask_comfy_files.core.catalog.queries import FileRow, JobRow, Totals
+from flask_comfy_files.core.layout import file_path
+from flask_comfy_files.core.records import FileRecord, file_from_stored
+
+_TAIL_BYTES: Final = 32
+
+
+class Reader:
+    """The library as it stood at one moment."""
+
+    def __init__(self, root: str, connection: sqlite3.Connection, descriptor: int | None) -> None:
+        """Answer from an index and the document it reflects; ``None`` for a library without one."""
+        self._root = root
+        self._connection = connection
+        self._descriptor = descriptor
+
+    def find_job(self, job_id: str) -> JobRow | None:
+        """Return a job by its exact id."""
+        return queries.find_job(self._connection, job_id)
+
+    def jobs_of_project(self, project_id: str) -> list[JobRow]:
+        """Return a project's jobs, oldest first; none when it is not known."""
+        return queries.jobs_of_project(self._connection, project_id)
+
+    def pending_jobs(self) -> list[JobRow]:
+        """Return the jobs that wait to be organized."""
+        return queries.pending_jobs(self._connection)
+
+    def known_job(self, job_id: str) -> str | None:
+        """Return the known job id that equals this one, but for case."""
+        return queries.known_spelling(self._connection, "jobs", job_id)
+
+    def known_project(self, project_id: str) -> str | None:
+        """Return the known project id that equals this one, but for case."""
+        return queries.known_spelling(self._connection, "projects", project_id)
+
+    def known_among(self, job_ids: Iterable[str]) -> set[str]:
+        """Return those of some ids that are known jobs."""
+        return queries.known_among(self._connection, job_ids)
+
+    def files_of_job(self, job_id: str) -> tuple[FileRecord, ...]:
+        """Return a job's files in the order in which they were organized."""
+        return self._records(queries.files_of_job(self._connection, job_id))
+
+    def find_file(self, key: str) -> FileRecord | None:
+        """Return a file by its id or its path."""
+        row = queries.find_file(self._connection, key)
+        return None if row is None else self._records([row])[0]
+
+    def owner_of(self, path: str) -> tuple[str | None] | None:
+        """Return the owner of the file recorded at a path in a tuple (a legacy file has none), or ``None``."""
+        return queries.owner_of(self._connection, path) if path.isascii() else None
+
+    def paths_of_job(self, job_id: str) -> list[tuple[str, str, str | None]]:
+        """Return for each file of a job where it lies, where ComfyUI wrote it, and in which run."""
+        found = queries.paths_of_job(self._connection, job_id)
+        return [
+            (path, os.fsdecode(original_path), prompt_id)
+            for path, original_path, prompt_id in found
+        ]
+
+    def totals(self, project_id: str | None = None) -> Totals:
+        """Return the numbers of the library, or of one project."""
+        return queries.totals(self._connection, project_id)
+
+    def _records(self, rows: Iterable[FileRow]) -> tuple[FileRecord, ...]:
+        """Read the records; a line that holds many of them is read once."""
+        records: list[FileRecord] = []
+        for (offset, length), group in groupby(rows, key=lambda row: (row.offset, row.length)):
+            if self._descriptor is None:  # pragma: no cover - an index without document has no rows
+                break
+            stored = document.read_line(self._descriptor, offset, length)["files"]
+            records += [self._record({**stored[row.ordinal], **row.overlay}) for row in group]
+        return tuple(records)
+
+    def _record(self, stored: Mapping[str, Any]) -> FileRecord:
+        return file_from_stored(stored, file_path(self._root, stored["path"]))
+
+
+class Writer(Reader):
+    """The library in the hands of the one who may change it."""
+
+    unfinished: Sequence[Line]
+    """Lines whose files may not be in place yet; to be settled and passed to ``advance`` first."""
+
+    def __init__(self, root: str, session: Session, connection: sqlite3.Connection) -> None:
+        """Start from where the index stands."""
+        super().__init__(root, connection, session.descriptor)
+        self._session = session
+        self.unfinished = session.unfinished
+
+    @property
+    def library_id(self) -> str:
+        """The id of the library, as its document says."""
+        return self._session.header.library_id
+
+    def append(self, changes: Sequence[Mapping[str, Any]]) -> list[Line]:
+        """Write changes to the document, all or none; readers do not see them before ``advance``.
+
+        Raises:
+            OSError: The disk refused; nothing was changed.
+        """
+        session = self._session
+        numbered = [{"seq": session.seq + n, **change} for n, change in enumerate(changes, 1)]
+        lines = document.append(session.descriptor, session.header, session.position, numbered)
+        session.position, session.seq = lines[-1].end, session.seq + len(lines)
+        return lines
+
+    def advance(self, lines: Sequence[Line]) -> None:
+        """Let readers see lines, whose files are now in place."""
+        session = self._session
+        folding.fold(self._connection, lines)
+        index.write_mark(self._connection, session.mark(lines[-1]))
+        self._connection.commit()
+        self._connection.execute("BEGIN IMMEDIATE")
+
+
+@dataclass(slots=True)
+class Session:
+    """The document while the lock is held: what is appended where."""
+
+    descriptor: int
+    header: Header
+    position: int
+    seq: int
+    unfinished: Sequence[Line] = ()
+
+    def stand_behind(self, lines: Sequence[Line]) -> None:
+        """Go on behind some lines."""
+        if lines:
+            self.position, self.seq = lines[-1].end, lines[-1].change["seq"]
+
+    def mark(self, last: Line | None) -> Mark:
+        """Return the mark of an index that reaches to a line, or to none."""
+        position = self.header.end if last is None else last.end
+        start = max(0, position - _TAIL_BYTES)
+        return Mark(
+            library_id=self.header.library_id,
+            generation=self.header.generation,
+            position=position,
+            tail=os.pread(self.descriptor, position - start, start),
+            seq=0 if last is None else last.change["seq"],
+        )

@@ -1,0 +1,131 @@
+"""What the library knows of a job before a call, and what the call finds out about its files."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from flask_comfy_files.core.catalog.session import Reader
+from flask_comfy_files.core.errors import IdentifierCaseError, JobInOtherProjectError
+from flask_comfy_files.core.filing import Arrival
+from flask_comfy_files.core.records import LeftFile, OrganizeReport, SkipReason, Tally
+from flask_comfy_files.core.request import Request
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What the library knows of a job before a call."""
+
+    project_id: str
+    is_known: bool
+    file_count: int = 0
+    state: Mapping[str, Any] = field(default_factory=dict)
+    paths: frozenset[str] = frozenset()
+    originals: frozenset[str] = frozenset()
+    """Where ComfyUI wrote the job's files."""
+    settled: frozenset[str] = frozenset()
+    """Those of them that a call with this prompt id cannot bring again."""
+
+
+@dataclass(slots=True)
+class Ledger:
+    """What became of each file that one call looked at."""
+
+    originals: frozenset[str]
+    skipped: list[LeftFile] = field(default_factory=list)
+    failed: list[LeftFile] = field(default_factory=list)
+    arrivals: list[Arrival] = field(default_factory=list)
+    moved: Tally = field(default_factory=Tally)
+
+    def skip(self, path: str, reason: str, size: int) -> None:
+        """Note a file that stays; one that is not there, since the job has it already, is no news."""
+        if reason != SkipReason.NOT_FOUND or path not in self.originals:
+            self.skipped.append(LeftFile(path=path, reason=reason, bytes=size))
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing was left that a later call could take."""
+        return not self.failed and all(
+            left.reason != SkipReason.STILL_BEING_WRITTEN for left in self.skipped
+        )
+
+
+def find_standing(reader: Reader, request: Request) -> Standing:
+    """Say what the library knows of a job, and refuse ids that contradict it."""
+    _require_spelling("job_id", request.job_id, reader.known_job(request.job_id))
+    if request.project_id is not None:
+        _require_spelling(
+            "project_id", request.project_id, reader.known_project(request.project_id)
+        )
+    job = reader.find_job(request.job_id)
+    if job is None:
+        project_id = request.project_id or request.default_project
+        _require_spelling("project_id", project_id, reader.known_project(project_id))
+        return Standing(project_id=project_id, is_known=False)
+    if request.project_id not in {None, job.project_id}:
+        raise JobInOtherProjectError(request.job_id, str(request.project_id), job.project_id)
+    files = reader.paths_of_job(request.job_id)
+    return Standing(
+        project_id=job.project_id,
+        is_known=True,
+        file_count=job.file_count,
+        state=job.state,
+        paths=frozenset(path for path, _, _ in files),
+        originals=frozenset(original for _, original, _ in files),
+        settled=frozenset(
+            original for _, original, run in files if request.prompt_id in {None, run}
+        ),
+    )
+
+
+def _require_spelling(field: str, given: str, known: str | None) -> None:
+    if known not in {None, given}:
+        raise IdentifierCaseError(field, given, str(known))
+
+
+def new_state(standing: Standing, ledger: Ledger) -> dict[str, Any]:
+    """Return what changes of the job's state: the reason why it has no files, and whether it still waits."""
+    has_files = bool(standing.file_count or ledger.arrivals)
+    reason = None if has_files else _why_no_files(ledger)
+    wanted = {"reason": reason}
+    if ledger.is_complete:
+        wanted["pending"] = None
+    return {key: value for key, value in wanted.items() if value != standing.state.get(key)}
+
+
+def _why_no_files(ledger: Ledger) -> str:
+    reasons = Counter(str(left.reason) for left in (*ledger.skipped, *ledger.failed))
+    if not reasons:
+        return "no file of this job was found"
+    counted = ", ".join(f"{number} {reason}" for reason, number in sorted(reasons.items()))
+    return f"no file could be taken: {counted}"
+
+
+def changes_nothing(standing: Standing, ledger: Ledger) -> bool:
+    """Say whether a call leaves a job as it is."""
+    return standing.is_known and not ledger.arrivals and not new_state(standing, ledger)
+
+
+def make_report(reader: Reader, request: Request, ledger: Ledger) -> OrganizeReport:
+    """Return what a call found and did, with all files that the job now has."""
+    job = reader.find_job(request.job_id)
+    files = reader.files_of_job(request.job_id)
+    total = Tally(files=len(files), bytes=sum(record.file_size for record in files))
+    already = Tally(files=total.files - ledger.moved.files, bytes=total.bytes - ledger.moved.bytes)
+    left = [*ledger.skipped, *ledger.failed]
+    return OrganizeReport(
+        job_id=request.job_id,
+        project_id=request.default_project if job is None else job.project_id,
+        organized_files=files,
+        file_count=total.files,
+        found=Tally(
+            files=total.files + len(left), bytes=total.bytes + sum(entry.bytes for entry in left)
+        ),
+        moved=ledger.moved,
+        already_there=already,
+        skipped=tuple(ledger.skipped),
+        failed=tuple(ledger.failed),
+        operation_id=None if job is None else job.operation_id,
+    )

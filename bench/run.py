@@ -1,0 +1,192 @@
+"""Measure what the library costs, as ratios of two things timed in turn in one run.
+
+``python bench/run.py [--jobs 50000]`` prints three: a job in a large library against one in an empty one, a job
+against the bare system calls that its promises need, and a reply against a bare Flask route that
+has it at hand.
+Absolute times depend on the disk and on what else the machine does; the ratios much less.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from flask import Flask, jsonify
+from flask.testing import FlaskClient
+
+from flask_comfy_files import FileManager, add_file_manager_routes
+from flask_comfy_files.core.catalog.catalog import Catalog
+
+FILES_PER_JOB = 4
+FILE_BYTES = 75_000
+ROUNDS = 60
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--jobs", type=int, default=50_000, help="jobs in the large library")
+    jobs = parser.parse_args().jobs
+    with library() as small, library() as large, library() as floor:
+        fill(large, jobs)
+        organize_small, organize_large = organizing(small), organizing(large)
+        in_small, in_large = in_turn(organize_small, organize_large)
+        report(f"organize a job: library of {jobs:,} jobs / empty library", in_large, in_small)
+        ours, bare = in_turn(organizing(small), moving(floor))
+        report("organize a job / hash, sync and rename alone", ours, bare)
+        reply, bare = in_turn(*replying(small))
+        report("GET a job / a bare route with jsonify of the same", reply, bare)
+
+
+@contextmanager
+def library() -> Iterator[Path]:
+    """Give an empty output root."""
+    root = Path(tempfile.mkdtemp(prefix="comfy-files-bench-"))
+    try:
+        yield root
+    finally:
+        shutil.rmtree(root)
+
+
+def fill(root: Path, jobs: int) -> None:
+    """Record many jobs, as a migration would, without files behind them."""
+    catalog = Catalog(str(root), lock_timeout_s=10)
+    with catalog.changing() as writer:
+        for start in range(0, jobs, 256):
+            changes = [change(number) for number in range(start, min(jobs, start + 256))]
+            writer.advance(writer.append(changes))
+    catalog.close()
+
+
+def change(number: int) -> dict[str, object]:
+    """Return the line of one made-up job."""
+    job_id, project_id = f"old_{number}", f"project_{number % 100}"
+    files = [stored(job_id, project_id, place) for place in range(1, FILES_PER_JOB + 1)]
+    operation = {"id": f"{number:032x}", "kind": "organize", "at": "2026-01-01T00:00:00Z"}
+    owner = {"kind": "job", "job_id": job_id, "project_id": project_id}
+    return {**owner, "operation": operation, "state": {}, "files": files}
+
+
+def stored(job_id: str, project_id: str, place: int) -> dict[str, object]:
+    """Return a made-up record."""
+    name = f"{job_id}_1767225600_image_{place}.png"
+    unknown = dict.fromkeys(("same_file_as", "prompt_id", "node_id", "duration_s"))
+    return {
+        "file_id": hashlib.md5(name.encode(), usedforsecurity=False).hexdigest(),
+        "path": f"projects/{project_id}/{job_id}/{name}",
+        "job_id": job_id,
+        "project_id": project_id,
+        "timestamp": "1767225600",
+        "created_at": "2026-01-01T00:00:00Z",
+        "file_type": "image",
+        "file_extension": ".png",
+        "media_type": "image/png",
+        "generation_type": "image",
+        "file_size": FILE_BYTES,
+        "modified_at": "2026-01-01T00:00:00Z",
+        "checksum": hashlib.sha256(name.encode()).hexdigest(),
+        "original_path": f"{job_id}_{place:05}_.png",
+        "evidence": "files",
+        "width": 512,
+        "height": 512,
+        **unknown,
+    }
+
+
+def organizing(root: Path) -> Callable[[], float]:
+    """Return a measurement: the seconds that one new job of a few files takes."""
+    manager = FileManager(root)
+    numbers = iter(range(10**9))
+    label = os.urandom(4).hex()
+
+    def measure() -> float:
+        job_id = f"job_{label}_{next(numbers)}"
+        names = write_files(root, job_id)
+        start = time.perf_counter()
+        manager.organize_output(job_id, "bench", files=names)
+        return time.perf_counter() - start
+
+    return measure
+
+
+def moving(root: Path) -> Callable[[], float]:
+    """Return a measurement of the floor: hash and sync each file, sync a line, rename, sync the folders."""
+    numbers = iter(range(10**9))
+    log = os.open(root / "log", os.O_CREAT | os.O_WRONLY)
+
+    def measure() -> float:
+        job_id = f"job_{next(numbers)}"
+        names = write_files(root, job_id)
+        start = time.perf_counter()
+        for name in names:
+            with (root / name).open("rb") as file:
+                hashlib.file_digest(file, "sha256").hexdigest()
+                os.fdatasync(file.fileno())
+        os.write(log, b"x" * 3000)
+        os.fdatasync(log)
+        (root / job_id).mkdir()
+        for name in names:
+            (root / name).rename(root / job_id / name)
+        for folder in (root / job_id, root):
+            descriptor = os.open(folder, os.O_RDONLY)
+            os.fsync(descriptor)
+            os.close(descriptor)
+        return time.perf_counter() - start
+
+    return measure
+
+
+def replying(root: Path) -> tuple[Callable[[], float], Callable[[], float]]:
+    """Return two measurements: one GET of a job, and of a bare route that has the same answer at hand."""
+    FileManager(root).organize_output("reply", "bench", files=write_files(root, "reply"))
+    app = Flask("bench")
+    add_file_manager_routes(app, output_dir=root)
+    answer = app.test_client().get("/api/files/jobs/reply").get_json()
+    bare = Flask("bare")
+    bare.add_url_rule("/reply", view_func=lambda: jsonify(answer))
+
+    def getting(client: FlaskClient, address: str) -> Callable[[], float]:
+        def measure() -> float:
+            start = time.perf_counter()
+            client.get(address)
+            return time.perf_counter() - start
+
+        return measure
+
+    ours = getting(app.test_client(), "/api/files/jobs/reply")
+    return ours, getting(bare.test_client(), "/reply")
+
+
+def write_files(root: Path, job_id: str) -> list[str]:
+    """Write the files of one job, as ComfyUI would have, and return their names."""
+    names = [f"{job_id}_{number:05}_.bin" for number in range(1, FILES_PER_JOB + 1)]
+    an_hour_ago = time.time() - 3600
+    for name in names:
+        (root / name).write_bytes(os.urandom(FILE_BYTES))
+        os.utime(root / name, (an_hour_ago, an_hour_ago))
+    return names
+
+
+def in_turn(*measurements: Callable[[], float]) -> tuple[list[float], ...]:
+    """Take the measurements in turn, so that what disturbs one disturbs the other; the first round is dropped."""
+    rounds = [[measure() for measure in measurements] for _ in range(ROUNDS + 1)]
+    return tuple(list(column) for column in zip(*rounds[1:], strict=True))
+
+
+def report(what: str, counted: list[float], base: list[float]) -> None:
+    """Print the medians of two measurements, and the median of their ratios pair by pair."""
+    ratio = statistics.median(a / b for a, b in zip(counted, base, strict=True))
+    first, second = (statistics.median(times) * 1000 for times in (counted, base))
+    print(f"{what}: {ratio:.2f}  ({first:.2f} ms / {second:.2f} ms, medians of {len(base)})")
+
+
+if __name__ == "__main__":
+    main()

@@ -7,6 +7,7 @@ job's id in a way that no other job's name could.
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import os
 import re
@@ -88,7 +89,7 @@ def _require_named_file(field: str, entry: object) -> NamedFile:
     if not isinstance(entry, Mapping):
         raise InvalidInputError(field, entry, 'is neither a path nor an object with "filename"')
     comfyui_type = entry.get("type", "output")
-    if comfyui_type not in _COMFYUI_TYPES:
+    if not isinstance(comfyui_type, str) or comfyui_type not in _COMFYUI_TYPES:
         raise InvalidInputError(
             f"{field}.type", comfyui_type, 'is not one of "output", "temp" and "input"'
         )
@@ -161,19 +162,20 @@ def _iter_files(root: str, folder: str) -> Iterator[str]:
     waiting = [folder]
     while waiting:
         inside = waiting.pop()
-        try:
-            with durable.open_folder(root, inside) as descriptor, os.scandir(descriptor) as entries:
-                listed = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
-        except OSError:
-            if not inside:
-                raise
-            continue
-        for name, is_folder in listed:
-            path = f"{inside}/{name}" if inside else name
-            if not is_folder:
-                yield path
-            elif path not in _NOT_SCANNED and (folder or not name.startswith(".")):
-                waiting.append(path)
+        with contextlib.ExitStack() as stack:
+            try:
+                descriptor = stack.enter_context(durable.open_folder(root, inside))
+                entries = stack.enter_context(os.scandir(descriptor))
+            except OSError:
+                if not inside:
+                    raise
+                continue
+            for entry in entries:
+                path = f"{inside}/{entry.name}" if inside else entry.name
+                if not entry.is_dir(follow_symlinks=False):
+                    yield path
+                elif path not in _NOT_SCANNED and (folder or not entry.name.startswith(".")):
+                    waiting.append(path)
 
 
 class _Match(enum.Enum):

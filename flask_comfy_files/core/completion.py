@@ -35,6 +35,9 @@ _log = logging.getLogger(__name__)
 _MOST_RETRIES: Final = 10
 """Of earlier jobs, when a later one completes: its caller is waiting."""
 
+_REMEMBERING_TIMEOUT_S: Final = 2.0
+"""For the lock, to note a job as pending: the budget may be spent on waiting for it already."""
+
 
 class Completion:
     """Organizes completed jobs of one library, now or later; safe for threads and processes."""
@@ -74,14 +77,24 @@ class Completion:
             postponed, organized_files=report.organized_files, file_count=report.file_count
         )
 
+    @property
+    def unwritten_count(self) -> int:
+        """How many jobs are pending in this process alone."""
+        return len(self._unwritten)
+
     def pending_jobs(self) -> list[PendingJob]:
         """Return the jobs that were completed and wait to be organized, by id.
 
         Raises:
-            LibraryUnavailableError: The library cannot be read.
+            LibraryUnavailableError: The library cannot be read, and this process has none in mind.
         """
-        with self._catalog.reading() as reader:
-            written = {row.job_id: _pending_job(row) for row in reader.pending_jobs()}
+        try:
+            with self._catalog.reading() as reader:
+                written = {row.job_id: _pending_job(row) for row in reader.pending_jobs()}
+        except (ComfyFilesError, OSError):
+            if not self._unwritten:
+                raise
+            written = {}
         return [pending for _, pending in sorted({**self._unwritten, **written}.items())]
 
     def retry(self, waiting: Sequence[PendingJob], budget: Budget | None = None) -> RetryReport:
@@ -129,7 +142,8 @@ class Completion:
             since=iso_utc(self._clock()),
         )
         try:
-            with self._organizer.changing() as writer:
+            with self._organizer.changing(_REMEMBERING_TIMEOUT_S) as writer:
+                pending = _with_earlier_files(writer, pending)
                 _append(
                     writer, pending.job_id, pending.operation_id, pending.since, _state(pending)
                 )
@@ -170,6 +184,15 @@ def _answer(report: OrganizeReport) -> CompletionReport:
         organized_files=report.organized_files,
         file_count=report.file_count,
     )
+
+
+def _with_earlier_files(writer: Writer, pending: PendingJob) -> PendingJob:
+    """Add the files that the job's last completion named, if it is pending, too."""
+    job = writer.find_job(pending.job_id)
+    if job is None or "pending" not in job.state or pending.files is None:
+        return pending
+    earlier = _pending_job(job).files or ()
+    return replace(pending, files=tuple(dict.fromkeys((*earlier, *pending.files))))
 
 
 def _state(pending: PendingJob) -> dict[str, Any]:

@@ -42,6 +42,10 @@ def refuse(action: str, path: str, error: OSError) -> NoReturn:
         advice = (
             f"The server runs as {user}: give it write permission there, or run it as the owner."
         )
+    elif error.errno in {errno.ENOTDIR, errno.ELOOP}:
+        advice = (
+            "A part of the path is a link or no folder; links are never followed, bind mounts are."
+        )
     elif error.errno in {errno.ENOSPC, errno.EDQUOT}:
         advice = "Free some space on the volume."
     elif error.errno in {errno.EMFILE, errno.ENFILE}:

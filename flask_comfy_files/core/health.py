@@ -36,13 +36,14 @@ def measure(root: str, min_free_bytes: int, reader: Reader, waiting: int) -> Sys
     )
 
 
-def unavailable(root: str, error: Exception) -> SystemStats:
-    """Return what can be said of a library that cannot be read: why."""
+def unavailable(root: str, error: Exception, waiting: int) -> SystemStats:
+    """Return what can be said of a library that cannot be read: why, and how many jobs wait for it here."""
     try:
         disk = _disk_usage(root)
     except OSError:
         disk = None
-    return _stats(disk=disk, health=Health(state="unavailable", messages=(str(error),)))
+    health = Health(state="unavailable", messages=(str(error),))
+    return _stats(pending_jobs=waiting, disk=disk, health=health)
 
 
 def _stats(
@@ -52,7 +53,7 @@ def _stats(
     projects: int = 0,
     jobs: int = 0,
     file_types: dict[str, int] | None = None,
-    pending_jobs: int = 0,
+    pending_jobs: int,
     disk: DiskUsage | None,
     health: Health,
 ) -> SystemStats:

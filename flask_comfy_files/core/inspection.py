@@ -6,6 +6,7 @@ before anybody vouches for them.
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 from collections.abc import Iterable, Iterator
@@ -20,6 +21,8 @@ from flask_comfy_files.core.containers import Completeness, ContainerFacts, read
 from flask_comfy_files.core.layout import split
 from flask_comfy_files.core.media import extension_of, media_type_of
 from flask_comfy_files.core.records import LeftFile, SkipReason
+
+_log = logging.getLogger(__name__)
 
 QUIET_TIME: Final = timedelta(seconds=2)
 """How long a file must not have changed where neither its content nor the kernel tells that it is finished."""
@@ -162,5 +165,10 @@ def _media_type(extension: str, facts: ContainerFacts) -> str:
     """Return the MIME type: of the extension, unless the content is known to be something else."""
     if not facts.extensions or extension in facts.extensions:
         return media_type_of(extension)
+    _log.info(
+        "a file named %s holds something else: %s",
+        extension or "without extension",
+        min(facts.extensions),
+    )
     likely = (common for common in _COMMON_EXTENSIONS if common in facts.extensions)
     return media_type_of(next(likely, min(facts.extensions)))

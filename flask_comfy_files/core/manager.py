@@ -266,7 +266,7 @@ class FileManager:
                 waiting = len(self._completion.pending_jobs())
                 return health.measure(self._root, self.settings.min_free_bytes, reader, waiting)
         except (ComfyFilesError, OSError) as error:
-            return health.unavailable(self._root, error)
+            return health.unavailable(self._root, error, self._completion.unwritten_count)
 
     def _request(
         self, job_id: str, project_id: str | None, prompt_id: str | None, files: Files | None

@@ -45,6 +45,7 @@ from flask_comfy_files.core.standing import (
     find_standing,
     make_report,
     new_state,
+    why_no_files,
 )
 
 _log = logging.getLogger(__name__)
@@ -227,20 +228,15 @@ class Organizer:
         files = change["files"]
         folder = job_folder(change["project_id"], change["job_id"])
         try:
+            # Before the line: where no folder can be made, no line may wait for one.
+            touched = durable.make_folders(self._root, folder) if files else []
             lines = writer.append([change])
             if files:
                 self._catalog.mark_disk(writer)
-            touched = durable.make_folders(self._root, folder) if files else []
             withdrawn = self._move(files, ledger)
             durable.sync_folders(self._root, dict.fromkeys([*_folders_of(files), *touched]))
             if withdrawn:
-                correction = {
-                    **change,
-                    "kind": "state",
-                    "state": {},
-                    "files": dict.fromkeys(withdrawn, WITHDRAWN),
-                }
-                lines += writer.append([correction])
+                lines += writer.append([_withdrawal(change, withdrawn, ledger)])
         except OSError as error:
             durable.refuse("Organizing into", folder, error)
         writer.advance(lines)
@@ -281,6 +277,19 @@ class Organizer:
             elif Identity.of(status) != arrival.inspected.identity:
                 ledger.arrivals.remove(arrival)
                 ledger.skip(arrival.path, SkipReason.STILL_BEING_WRITTEN, status.st_size)
+
+
+def _withdrawal(
+    change: Mapping[str, Any], withdrawn: Sequence[str], ledger: Ledger
+) -> dict[str, Any]:
+    """Return the change that takes back the records of files that could not be moved."""
+    is_first = change["kind"] == "job"
+    return {
+        **change,
+        "kind": "state",
+        "state": {"reason": why_no_files(ledger)} if is_first and not ledger.moved.files else {},
+        "files": dict.fromkeys(withdrawn, WITHDRAWN),
+    }
 
 
 def _operation(request: Request, at: datetime) -> dict[str, Any]:

@@ -33,7 +33,8 @@ MISSING: Final[Mapping[str, Any]] = {"missing": True}
 def place(root: str, stored: Stored) -> None:
     """Rename a file to its recorded path; across file systems copy it, compare, and then remove the source.
 
-    A copy that ``staged`` has made beside the target is used. The caller syncs both folders.
+    A copy that ``staged`` has made beside the target is used, so a leftover of another process must
+    have been removed. The caller syncs both folders.
 
     Raises:
         FileExistsError: Another file has the target's name.
@@ -43,21 +44,31 @@ def place(root: str, stored: Stored) -> None:
     target_folder, target = split(stored["path"])
     with (
         durable.open_folder(root, source_folder) as origin,
-        durable.open_folder(root, target_folder) as place_,
+        durable.open_folder(root, target_folder) as destination,
     ):
-        copy = split(copy_name(target_folder, stored["file_id"]))[1]
-        with contextlib.suppress(FileNotFoundError):
-            durable.move(place_, copy, place_, target)
-            durable.remove(origin, source)
-            return
         try:
-            durable.move(origin, source, place_, target)
+            durable.move(origin, source, destination, target)
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
+        else:
+            return
+        if durable.find_status(root, _copy_beside(stored)) is None:
             _copy_over(root, stored)
-            durable.move(place_, copy, place_, target)
-            durable.remove(origin, source)
+        _use_copy(root, stored)
+        durable.remove(origin, source)
+
+
+def _copy_beside(stored: Stored) -> str:
+    return copy_name(split(stored["path"])[0], stored["file_id"])
+
+
+def _use_copy(root: str, stored: Stored) -> None:
+    """Give a whole copy its name, on the disk, so that the source may go."""
+    folder, target = split(stored["path"])
+    with durable.open_folder(root, folder) as destination:
+        durable.move(destination, split(_copy_beside(stored))[1], destination, target)
+        durable.sync_folder(destination)
 
 
 @contextlib.contextmanager
@@ -127,32 +138,56 @@ def sweep_copies(root: str) -> None:
 
 
 def settle(root: str, stored: Stored) -> Mapping[str, Any] | None:
-    """Finish what a crash may have left unfinished of one file; return the overlay of what turned out otherwise.
+    """Finish what a crash may have left unfinished of one file.
+
+    Returns:
+        The overlay of what turned out otherwise, or ``None`` when the file is in place.
 
     Raises:
-        FileExistsError: The target's name belongs to another file, and the source is still there:
-        it needs a new name. OSError: The system refused; to be tried again.
+        FileExistsError: The target's name belongs to another file, and the source is still there, so
+            that it needs a new name.
+        OSError: The system refused.
     """
+    target = durable.find_status(root, stored["path"])
+    if target is None or target.st_size != stored["file_size"]:
+        overlay = _settle_unplaced(root, stored, is_taken=target is not None)
+        if overlay is not None:
+            return overlay
+    _remove_second_name(root, stored)
+    return None
+
+
+def _settle_unplaced(root: str, stored: Stored, *, is_taken: bool) -> Mapping[str, Any] | None:
+    copy = _copy_beside(stored)
+    is_at_source = _checksum_of(root, stored["original_path"]) == stored["checksum"]
+    if not is_at_source and _checksum_of(root, copy) != stored["checksum"]:
+        _log.error("%s: the file is gone, from %r as well", stored["path"], stored["original_path"])
+        return MISSING
+    if is_taken:
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), stored["path"])
+    folder, copy_beside = split(copy)
+    durable.make_folders(root, folder)
+    with durable.open_folder(root, folder) as destination:
+        if is_at_source:
+            # A copy that a crash has left may lack its times, or its last bytes on the disk.
+            durable.remove(destination, copy_beside)
+            place(root, stored)
+        else:
+            with durable.open_regular(destination, copy_beside) as descriptor:
+                durable.sync_bytes(descriptor)
+            _use_copy(root, stored)
+    return None
+
+
+def _remove_second_name(root: str, stored: Stored) -> None:
+    """Remove what a crash has left at the source of a file in place: its second name, or its original."""
     source = durable.find_status(root, stored["original_path"])
     target = durable.find_status(root, stored["path"])
-    if target is not None and target.st_size == stored["file_size"]:
-        if source is not None and _is_second_name(root, stored, source, target):
-            folder, name = split(stored["original_path"])
-            with durable.open_folder(root, folder) as origin:
-                durable.remove(origin, name)
-        return None
-    if source is None or _checksum_of(root, stored["original_path"]) != stored["checksum"]:
-        _log.error(
-            "%s of operation under way is gone from %r as well",
-            stored["path"],
-            stored["original_path"],
-        )
-        return MISSING
-    if target is not None:
-        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), stored["path"])
-    durable.make_folders(root, split(stored["path"])[0])
-    place(root, stored)
-    return None
+    if source is None or target is None or not _is_second_name(root, stored, source, target):
+        return
+    folder, name = split(stored["original_path"])
+    with durable.open_folder(root, folder) as origin:
+        durable.remove(origin, name)
 
 
 def _is_second_name(
@@ -161,15 +196,21 @@ def _is_second_name(
     """Say whether what stands at the source is the file that was moved, and not a new one under its old name."""
     if (source.st_dev, source.st_ino) == (target.st_dev, target.st_ino):
         return True
-    modified_at = iso_utc(datetime.fromtimestamp(source.st_mtime_ns / 1e9, UTC))
-    is_left_over: bool = (
-        source.st_size == stored["file_size"] and modified_at == stored["modified_at"]
+    is_left_over: bool = source.st_size == stored["file_size"] and _has_recorded_time(
+        stored, source
     )
     return (
         is_left_over
         and _checksum_of(root, stored["original_path"]) == stored["checksum"]
         and _checksum_of(root, stored["path"]) == stored["checksum"]
     )
+
+
+def _has_recorded_time(stored: Stored, status: os.stat_result | None) -> bool:
+    if status is None:
+        return False
+    modified_at = iso_utc(datetime.fromtimestamp(status.st_mtime_ns / 1e9, UTC))
+    return bool(modified_at == stored["modified_at"])
 
 
 def _checksum_of(root: str, path: str) -> str | None:

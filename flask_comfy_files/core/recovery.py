@@ -3,95 +3,125 @@
 from __future__ import annotations
 
 import logging
+import os
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from flask_comfy_files.core import durable
-from flask_comfy_files.core.catalog.document import Line
+from flask_comfy_files.core.catalog.document import Change, Line
 from flask_comfy_files.core.catalog.session import Writer
+from flask_comfy_files.core.errors import ChecksumMismatchError
 from flask_comfy_files.core.layout import split
-from flask_comfy_files.core.placement import Stored, settle
+from flask_comfy_files.core.placement import WITHDRAWN, Stored, settle
 
 _log = logging.getLogger(__name__)
-
-Overlays = Mapping[str, Mapping[str, Any]]
-"""What changed of some files since their line was written, by file id."""
 
 
 def recover(root: str, writer: Writer) -> None:
     """Bring every file of the unfinished lines to where its record says, and let readers see them.
 
-    A file that is neither at its source nor at its target is recorded as missing; its record is
-    kept. Doing it twice does no harm, so a crash in here is followed by the same again.
+    A file that is neither at its source nor at its target is recorded as missing; its record is kept. One
+    that the system does not let us move stays where it is, its record is taken back, and its job waits as
+    pending: one file must not keep the library from going on. Doing it twice does no harm, so a crash in
+    here is followed by the same again.
 
     Raises:
         StorageError: The disk refused; the operation stays unfinished.
     """
     lines = writer.unfinished
-    known: dict[str, Mapping[str, Any]] = {}
-    for line in lines:
-        if line.change["kind"] == "state":
-            known.update(line.change.get("files", {}))
-    found: dict[str, dict[str, Mapping[str, Any]]] = {}
+    corrections: dict[str, _Correction] = {}
     touched: dict[str, None] = {}
-    for line, stored in _files_of(lines, known):
-        overlay = _settle(root, stored)
-        touched |= dict.fromkeys(split(stored[key])[0] for key in ("path", "original_path"))
-        if overlay is not None:
-            found.setdefault(line.change["job_id"], {})[stored["file_id"]] = overlay
     try:
-        for folder in list(touched):
-            touched |= dict.fromkeys(_parents(folder))
+        for change, stored in _iter_files(lines):
+            overlay = _settle(root, stored)
+            for key in ("path", "original_path"):
+                touched |= dict.fromkeys(_with_parents(split(stored[key])[0]))
+            if overlay is not None:
+                correction = corrections.setdefault(change["job_id"], _Correction(change))
+                correction.add(stored, overlay)
         durable.sync_folders(root, touched)
+        corrected = (
+            writer.append([entry.as_change() for entry in corrections.values()])
+            if corrections
+            else []
+        )
     except OSError as error:
-        durable.refuse("Syncing", "", error)
-    at = lines[-1].change["operation"]["at"]
-    corrections = [
-        {
-            "kind": "state",
-            "job_id": job_id,
-            "operation": {"id": uuid.uuid4().hex, "kind": "recover", "at": at},
-            "state": {},
-            "files": overlays,
-        }
-        for job_id, overlays in found.items()
-    ]
-    writer.advance([*lines, *(writer.append(corrections) if corrections else [])])
+        durable.refuse("Finishing what a crash has left in", "", error)
+    writer.advance([*lines, *corrected])
     _log.info("%d changes behind the index were looked at, and are finished", len(lines))
 
 
-def _files_of(lines: Iterable[Line], known: Overlays) -> Iterable[tuple[Line, Stored]]:
+class _Correction:
+    """What turned out otherwise for the files of one job."""
+
+    def __init__(self, change: Change) -> None:
+        self._change = change
+        self._overlays: dict[str, Mapping[str, Any]] = {}
+        self._left: list[str] = []
+
+    def add(self, stored: Stored, overlay: Mapping[str, Any]) -> None:
+        self._overlays[stored["file_id"]] = overlay
+        if overlay is WITHDRAWN:
+            self._left.append(stored["original_path"])
+
+    def as_change(self) -> dict[str, Any]:
+        operation = {**self._change["operation"], "id": uuid.uuid4().hex, "kind": "recover"}
+        return {
+            "kind": "state",
+            "job_id": self._change["job_id"],
+            "operation": operation,
+            "state": {"pending": self._pending(operation)} if self._left else {},
+            "files": self._overlays,
+        }
+
+    def _pending(self, operation: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            "prompt_id": operation.get("prompt_id"),
+            "files": [[path, "output"] for path in self._left],
+            "reason": "a file could not be moved after a crash",
+            "operation_id": operation["id"],
+            "since": operation["at"],
+        }
+
+
+def _iter_files(lines: Sequence[Line]) -> Iterator[tuple[Change, Stored]]:
+    """Yield the files of lines, as later lines among them have left them."""
+    later: dict[str, Mapping[str, Any]] = {}
     for line in lines:
         if line.change["kind"] == "state":
-            continue
-        for stored in line.change["files"]:
-            overlay = known.get(stored["file_id"], {})
-            if not overlay.get("withdrawn") and not overlay.get("missing"):
-                yield line, {**stored, **overlay}
+            later.update(line.change.get("files", {}))
+    for line in lines:
+        if line.change["kind"] != "state":
+            for stored in line.change["files"]:
+                overlay = later.get(stored["file_id"], {})
+                if not overlay.get("withdrawn") and not overlay.get("missing"):
+                    yield line.change, {**stored, **overlay}
 
 
 def _settle(root: str, stored: Stored) -> Mapping[str, Any] | None:
     try:
-        try:
-            return settle(root, stored)
-        except FileExistsError:
-            # Somebody else's file has our target's name: ours goes beside it.
-            beside = {"path": _beside(root, stored["path"])}
-            return settle(root, {**stored, **beside}) or beside
-    except OSError as error:
-        durable.refuse("Finishing the move of", stored["original_path"], error)
+        return settle(root, stored)
+    except FileExistsError:
+        # Somebody else's file has our target's name: ours goes beside it.
+        beside = {"path": _beside(root, stored["path"])}
+        return settle(root, {**stored, **beside}) or beside
+    except (OSError, ChecksumMismatchError) as error:
+        is_untouched = durable.find_status(root, stored["path"]) is None
+        if is_untouched and durable.find_status(root, stored["original_path"]) is not None:
+            _log.error("%r stays where it is: %s", stored["original_path"], error)
+            return WITHDRAWN
+        raise
 
 
 def _beside(root: str, path: str) -> str:
-    stem, dot, extension = path.rpartition(".")
-    stem, extension = (stem, dot + extension) if dot and "/" not in extension else (path, "")
+    stem, extension = os.path.splitext(path)
     number = 2
     while durable.find_status(root, f"{stem}_{number}{extension}") is not None:
         number += 1
     return f"{stem}_{number}{extension}"
 
 
-def _parents(folder: str) -> list[str]:
+def _with_parents(folder: str) -> list[str]:
     parts = folder.split("/")
-    return ["/".join(parts[:end]) for end in range(len(parts))]
+    return ["/".join(parts[:end]) for end in range(len(parts) + 1)]

@@ -88,14 +88,15 @@ def _require_spelling(field: str, given: str, known: str | None) -> None:
 def new_state(standing: Standing, ledger: Ledger) -> dict[str, Any]:
     """Return what changes of the job's state: the reason why it has no files, and whether it still waits."""
     has_files = bool(standing.file_count or ledger.arrivals)
-    reason = None if has_files else _why_no_files(ledger)
+    reason = None if has_files else why_no_files(ledger)
     wanted = {"reason": reason}
     if ledger.is_complete:
         wanted["pending"] = None
     return {key: value for key, value in wanted.items() if value != standing.state.get(key)}
 
 
-def _why_no_files(ledger: Ledger) -> str:
+def why_no_files(ledger: Ledger) -> str:
+    """Say in words why a call has found no file for its job."""
     reasons = Counter(str(left.reason) for left in (*ledger.skipped, *ledger.failed))
     if not reasons:
         return "no file of this job was found"

@@ -107,7 +107,10 @@ def _refuse_cross_site(request: Request) -> None:
 
 
 def _is_own_origin(origin: str, request: Request) -> bool:
-    parts = urlsplit(origin.strip().lower())
+    try:
+        parts = urlsplit(origin.strip().lower())
+    except ValueError:
+        return False
     if parts.scheme not in _DEFAULT_PORTS or not parts.netloc or parts.path or parts.query:
         return False
     port = _DEFAULT_PORTS[parts.scheme]

@@ -9,12 +9,13 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
-from flask import Flask, Response, after_this_request, request
+from flask import Flask, Response, after_this_request, current_app, request
+from werkzeug.exceptions import NotFound, RequestEntityTooLarge
 
 from flask_comfy_files.api import FileManagerAPI
 from flask_comfy_files.core.errors import ComfyFilesError
 from flask_comfy_files.web.problems import MalformedBodyError
-from flask_comfy_files.web.schemas import CompletionBody, read_body, read_json
+from flask_comfy_files.web.schemas import CompletionBody, read_body
 from flask_comfy_files.web.views import COMPLETION_ENDPOINT
 from flask_comfy_files.web.worker import Worker
 
@@ -39,11 +40,21 @@ class CompletionHook:
     def _watch(self) -> None:
         if request.method != "POST" or request.url_rule is None:
             return
-        if request.endpoint == COMPLETION_ENDPOINT:
+        if request.endpoint == COMPLETION_ENDPOINT and self._host_has_route():
+            # Its converter does not take this id, so the host's own 404 is the answer.
+            request.url_rule, request.routing_exception = None, NotFound()
+        elif request.endpoint == COMPLETION_ENDPOINT:
             after_this_request(self._see_to_the_rest)
         elif _form(request.url_rule.rule) == self._form:
             # Before all of the host's after_request functions: they see the answer whole.
             after_this_request(self._extend)
+
+    def _host_has_route(self) -> bool:
+        return any(
+            "POST" in (rule.methods or ()) and _form(rule.rule) == self._form
+            for rule in current_app.url_map.iter_rules()
+            if rule.endpoint != COMPLETION_ENDPOINT
+        )
 
     def _extend(self, response: Response) -> Response:
         if response.status_code // 100 != HTTPStatus.OK // 100:
@@ -72,8 +83,8 @@ class CompletionHook:
 
 
 def _form(rule: str) -> str:
-    """Return a rule without the names and converters of its variables."""
-    return _VARIABLE.sub("<>", rule)
+    """Return a rule without the names and converters of its variables, and without a slash at its end."""
+    return _VARIABLE.sub("<>", rule).rstrip("/")
 
 
 def _job_id() -> str:
@@ -91,9 +102,15 @@ def _said() -> dict[str, Any]:
         MalformedBodyError: It says something of the wrong type.
     """
     try:
-        body = read_json(read_body(request))
-    except MalformedBodyError:
+        # As the host reads it: what it has taken for a success is not for us to refuse.
+        body = json.loads(read_body(request))
+    except (ValueError, RecursionError):
         return {}
+    except RequestEntityTooLarge as error:
+        if not request.is_json:
+            return {}
+        summary = "The completion's body is too large to be searched for its files."
+        raise MalformedBodyError(summary, {"body": [summary]}) from error
     if not isinstance(body, dict):
         return {}
     errors = CompletionBody().validate(body)
@@ -119,8 +136,8 @@ def _splice(response: Response, added: Mapping[str, Any]) -> None:
         return
     body = response.get_data()
     try:
-        answered = json.loads(body)
-    except ValueError:
+        answered = json.loads(body.decode("utf-8"))
+    except (ValueError, RecursionError):
         return
     if not response.is_json or not isinstance(answered, dict):
         return
@@ -129,7 +146,6 @@ def _splice(response: Response, added: Mapping[str, Any]) -> None:
         return
     head, brace, tail = body.rpartition(b"}")
     comma = b", " if answered else b""
-    # ASCII alone, so that it fits any encoding of the host's that JSON may have.
     response.set_data(
         head.rstrip() + comma + json.dumps(missing).encode("ascii")[1:-1] + brace + tail
     )

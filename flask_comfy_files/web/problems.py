@@ -79,9 +79,9 @@ def answer_error(error: errors.ComfyFilesError) -> Response:
 def answer_http_error(error: HTTPException) -> Response:
     """Answer what Flask itself refuses, with its headers (``Allow``, ``Retry-After``) as they are."""
     status = HTTPStatus(error.code or HTTPStatus.INTERNAL_SERVER_ERROR)
-    response = _problem(
-        status, status.name.lower(), error.description or status.description, {}, {}
-    )
+    # Werkzeug's name of it: that of http.HTTPStatus is not the same in all versions of Python.
+    code = error.name.lower().replace(" ", "_")
+    response = _problem(status, code, error.description or status.description, {}, {})
     kept = [(key, value) for key, value in error.get_headers() if key.lower() != "content-type"]
     response.headers.extend(kept)
     return response

@@ -7,6 +7,7 @@ core, so that the Python API and the command line have the same rules.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Final, NoReturn
 
@@ -29,7 +30,10 @@ class _Job(Schema):
     project_id = fields.String(load_default=None, allow_none=True)
     prompt_id = fields.String(load_default=None, allow_none=True)
     files = fields.List(
-        fields.Raw(), load_default=None, allow_none=True, validate=validate.Length(max=MOST_FILES)
+        fields.Raw(allow_none=True),  # what an entry may be is checked in the core, by its place
+        load_default=None,
+        allow_none=True,
+        validate=validate.Length(max=MOST_FILES),
     )
 
 
@@ -84,6 +88,8 @@ class BodyParser(FlaskParser):
         messages = error.messages_dict.get("json", error.messages_dict)
         if not isinstance(messages, dict):
             messages = {"body": messages}
+        if "_schema" in messages:  # it is no object at all
+            messages = {"body": messages["_schema"]}
         fields_ = ", ".join(sorted(map(str, messages)))
         raise MalformedBodyError(f"The request body is not valid: see {fields_}.", messages)
 
@@ -96,7 +102,8 @@ def read_body(request: Request) -> bytes:
     """
     host_limit = request.max_content_length
     limit = LARGEST_BODY_BYTES if host_limit is None else min(host_limit, LARGEST_BODY_BYTES)
-    request.max_content_length = limit
+    # One more: Werkzeug ends a chunked body at its limit, and does not say that there was more.
+    request.max_content_length = limit + 1
     try:
         body = request.get_data(cache=True)
     finally:
@@ -152,8 +159,9 @@ def _finite(literal: str) -> float:
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     unique = dict(pairs)
     if len(unique) != len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
+        twice = next(
+            name for name, number in Counter(key for key, _ in pairs).items() if number > 1
+        )
         message = f"the key {twice[:100]!a} stands twice in one object"
         raise ValueError(message)
     return unique

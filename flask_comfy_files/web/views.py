@@ -126,6 +126,16 @@ def _add_converter(state: BlueprintSetupState) -> None:
     state.app.url_map.converters[_CONVERTER] = _YieldingConverter
 
 
+class _AnyMethod(frozenset[str]):
+    """Every method, but for the one by which Werkzeug asks which methods an address takes.
+
+    So that the answers to OPTIONS, the host's own below the prefix included, name what is really there.
+    """
+
+    def __contains__(self, method: object) -> bool:
+        return method != "--"
+
+
 def _add_last_route(state: BlueprintSetupState, prefix: str) -> None:
     """Answer everything under the prefix that no route of ours, or of the host, takes."""
     ours = Map([Rule(route.rule, endpoint="", methods=[route.method]) for route in ROUTES]).bind("")
@@ -139,5 +149,7 @@ def _add_last_route(state: BlueprintSetupState, prefix: str) -> None:
     endpoint = f"{BLUEPRINT}.refuse"
     for rule in (prefix, f"{prefix}/", f"{prefix}/<path:rest>"):
         # Not by add_url_rule: Flask's rules always name their methods, and this one takes any.
-        state.app.url_map.add(Rule(rule, endpoint=endpoint, strict_slashes=True))
+        last = Rule(rule, endpoint=endpoint, strict_slashes=True)
+        last.methods = _AnyMethod()  # type: ignore[assignment]
+        state.app.url_map.add(last)
     state.app.view_functions[endpoint] = refuse

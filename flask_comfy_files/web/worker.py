@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -22,9 +23,10 @@ Wait = Callable[[float], object]
 class Worker:
     """At most one thread of this process that retries the pending jobs of one library."""
 
-    def __init__(self, manager: FileManager) -> None:
-        """Start nothing yet."""
+    def __init__(self, manager: FileManager, wait: Wait = time.sleep) -> None:
+        """Start nothing yet; ``wait`` lets a number of seconds pass."""
         self._manager = manager
+        self._wait = wait
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._owner = os.getpid()
@@ -50,12 +52,20 @@ class Worker:
 
     def _run(self) -> None:
         delay_s = _FIRST_DELAY_S
-        idle = threading.Event()
         while True:
-            idle.wait(delay_s)
+            self._wait(delay_s)
             try:
-                if not self._manager.retry_pending_jobs().still_pending:
+                self._manager.retry_pending_jobs()
+                if self._has_finished():
                     return
             except (ComfyFilesError, OSError) as error:
                 _log.warning("pending jobs are tried again later: %s", error)
             delay_s = min(delay_s * 2, _LONGEST_DELAY_S)
+
+    def _has_finished(self) -> bool:
+        """Say whether nothing is pending; who wakes us meanwhile waits, and then starts another thread."""
+        with self._lock:
+            if self._manager.get_pending_jobs():
+                return False
+            self._thread = None
+            return True

@@ -30,7 +30,6 @@ PNG = "batch_00001_.png"
         ("ep01", [f"ep01/{name}" for name in ("clip_00001_.mp4", "voice_00001.flac")]
          + [f"ep01/key_0000{n}_.png" for n in range(1, 7)]),
         ("job_7", ["project_a/job_7_00001_.png"]),
-        ("preview3d", ["preview3d_0e4610118e4044788099a1823f2eed27.glb"]),
         ("adv", ["adv_00001.png", "adv_00002.exr",
                  *(f"tagged/adv_0000{n}.exr" for n in (1, 2, 3))]),
         ("33333333-3333-4333-8333-333333333333",

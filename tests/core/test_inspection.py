@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +14,7 @@ import pytest
 from flask_comfy_files.core import durable
 from tests.conftest import MakeTree, OpenManager
 from tests.invariants import assert_sound, reasons
-from tests.trees import NOW, Clock, recording, set_modified
+from tests.trees import AN_HOUR_AGO, NOW, Clock, recording, set_modified
 
 WRITER = """
 import sys
@@ -29,11 +31,11 @@ CUT_SHORT = [
     "AnimateDiff_00001.mp4",
     "vhs/loop_00001.gif",
     "3d/ComfyUI_00001_.glb",
-    "audio/ComfyUI_00003.opus",
     "svg/ComfyUI_00001_.svg",
 ]
 """Recordings of formats whose end can be told."""
 
+LARGE = 8 * 1024**2
 END_NOT_KNOWN = ["captions/cap_00001.txt", "adv_00002.exr", "audio/ComfyUI_00002.mp3"]
 
 
@@ -184,11 +186,17 @@ def test_a_file_that_grows_while_it_is_read_is_left(
 def test_many_large_files_come_in_their_order(
     make_tree: MakeTree, open_manager: OpenManager
 ) -> None:
-    big = recording("batch_00001_.png")[:-12] + bytes(5) * 1_800_000
-    end = recording("batch_00001_.png")[-12:]
-    root = make_tree({f"job_1_{n:05}_.png": big + end for n in range(1, 6)})
+    small = recording("batch_00001_.png")
+    names = [f"job_1_{n:05}_.png" for n in range(1, 6)]
+    root = make_tree(dict.fromkeys(names, small[:33]))
+    for name in names:
+        with (root / name).open("ab") as file:
+            file.write(struct.pack(">I", LARGE) + b"IDAT")
+            file.truncate(33 + 8 + LARGE + 4)  # a hole, which takes no room on the disk
+            file.seek(0, os.SEEK_END)
+            file.write(small[-12:])
+        set_modified(root / name, AN_HOUR_AGO)
     report = open_manager(root).organize_output("job_1")
-    assert [record.original_path for record in report] == [
-        f"job_1_{n:05}_.png" for n in range(1, 6)
-    ]
+    assert reasons(report) == {}
+    assert [record.original_path for record in report] == names
     assert_sound(root)

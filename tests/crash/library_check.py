@@ -81,6 +81,12 @@ def _nothing(_root: Path) -> None:
     pass
 
 
+def delete_index(root: Path) -> None:
+    """Delete the index, as anybody may at any time."""
+    for suffix in ("", "-wal", "-shm"):
+        (root / f"{INDEX}{suffix}").unlink(missing_ok=True)
+
+
 @dataclass(frozen=True)
 class Scenario:
     """A library, and a piece of work on it that is disturbed somewhere."""
@@ -134,7 +140,7 @@ def _made_by(*acts: Act, **settings: Any) -> Callable[[Path], None]:
     return build
 
 
-def _abandoned_by(act: Act) -> Callable[[Path], None]:
+def _abandoned_by(act: Act, then: Callable[[Path], None] = _nothing) -> Callable[[Path], None]:
     """Return what leaves an act behind that died when its line was written and no file moved."""
 
     def build(root: Path) -> None:
@@ -150,13 +156,15 @@ def _abandoned_by(act: Act) -> Callable[[Path], None]:
                 act(manager)
 
         assert in_child(die_after_the_append).status == DIED
+        then(root)
 
     return build
 
 
-_BATCH = tuple(f"batch_0000{number}_.png" for number in (1, 2, 3, 4))
+# Two files are enough for one to be done while the other is not.
+_BATCH = ("batch_00001_.png", "batch_00002_.png")
 _OTHERS = ("bn_0_00001_.png", "bn_1_00002_.png")
-_CLIP = ("AnimateDiff_00002-audio.mp4", "AnimateDiff_00002.mp4", "AnimateDiff_00002.png")
+_CLIP = ("AnimateDiff_00002-audio.mp4", "AnimateDiff_00002.png")
 _BATCH_AND_OTHERS = {path: path for path in (*_BATCH, *_OTHERS)}
 _SMALL_BUDGET = {"request_budget_bytes": 1}
 _SCATTERED = {
@@ -194,15 +202,19 @@ SCENARIOS = {
         retry,
         _BATCH_AND_OTHERS,
         _BATCH,
-        build=_made_by(
-            organize("job_0", _OTHERS), complete("job_1", _BATCH), **_SMALL_BUDGET
-        ),
+        build=_made_by(organize("job_0", _OTHERS), complete("job_1", _BATCH), **_SMALL_BUDGET),
     ),
     "recovery": Scenario(
         organize("job_1", _BATCH),
         {path: path for path in _BATCH},
         _BATCH,
         build=_abandoned_by(organize("job_1", _BATCH)),
+    ),
+    "recovery without index": Scenario(
+        organize("job_1", _BATCH),
+        {path: path for path in (*_BATCH, *_OTHERS)},
+        _BATCH,
+        build=_abandoned_by(organize("job_1", _BATCH), then=delete_index),
     ),
 }
 """The library's work, piece by piece, over files that a real ComfyUI has written."""
@@ -303,12 +315,6 @@ def original_paths(root: Path, job_id: str) -> list[str]:
         return [record.original_path for record in manager.get_job_files(job_id)]
 
 
-def delete_index(root: Path) -> None:
-    """Delete the index, as anybody may at any time."""
-    for suffix in ("", "-wal", "-shm"):
-        (root / f"{INDEX}{suffix}").unlink(missing_ok=True)
-
-
 @dataclass(frozen=True)
 class End:
     """How a child ended: its exit code, or minus the signal; and what it said: its result as JSON, or why not."""
@@ -349,7 +355,7 @@ def _live_and_die(action: Callable[[], object], said: int) -> NoReturn:
 
 def end_of(child: int, answer: int) -> End:
     """Wait for a child's end."""
-    with open(answer, "rb") as said:  # noqa: PTH123 - a descriptor
+    with open(answer, "rb") as said:
         text = said.read().decode()
     return End(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), text)
 

@@ -15,7 +15,8 @@ from typing import Any
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from tests.trees import AN_HOUR_AGO, RECORDINGS, recording
+from flask_comfy_files.core.layout import STATE
+from tests.trees import AN_HOUR_AGO, RECORDINGS, Tree, read_tree, recording
 
 Json = dict[str, Any]
 
@@ -25,11 +26,12 @@ BATCH = [f"batch_0000{number}_.png" for number in range(1, 5)]
 
 BATCH_BYTES = sum((RECORDINGS / name).stat().st_size for name in BATCH)
 
-FILE_KEYS = (
-    "file_id file_path path job_id project_id timestamp created_at file_type file_extension media_type"
-    " generation_type file_size modified_at checksum original_path evidence same_file_as prompt_id node_id"
-    " width height duration_s"
-).split()
+FILE_KEYS = [
+    *("file_id", "file_path", "path", "job_id", "project_id", "timestamp", "created_at"),
+    *("file_type", "file_extension", "media_type", "generation_type", "file_size", "modified_at"),
+    *("checksum", "original_path", "evidence", "same_file_as", "prompt_id", "node_id"),
+    *("width", "height", "duration_s"),
+]
 
 
 def post(client: FlaskClient, url: str, body: object, **options: Any) -> TestResponse:
@@ -113,6 +115,13 @@ def assert_record(answered: Json, root: Path, original_path: str, **expected: An
     }
     assert list(answered) == FILE_KEYS
     assert (root / answered["path"]).read_bytes() == content
+
+
+def kept(root: Path) -> Tree:
+    """Return everything below an output root, the document included, but not what can be thrown away."""
+    return {
+        path: entry for path, entry in read_tree(root).items() if path.partition("/")[0] != STATE
+    }
 
 
 def png_size(content: bytes) -> dict[str, int]:

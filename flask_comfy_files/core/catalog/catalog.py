@@ -30,9 +30,11 @@ from flask_comfy_files.core.catalog.identity import (
 from flask_comfy_files.core.catalog.index import Mark
 from flask_comfy_files.core.catalog.session import Reader, Session, Writer
 from flask_comfy_files.core.errors import (
+    ComfyFilesError,
     DocumentDamagedError,
     LibraryUnavailableError,
     LockTimeoutError,
+    StorageError,
 )
 from flask_comfy_files.core.layout import DOCUMENT, INDEX, LOCK, file_path
 
@@ -120,7 +122,23 @@ class Catalog:
             LibraryUnavailableError: The root is missing, unwritable, or holds another library.
             LockTimeoutError: Somebody else held the lock for too long.
             DocumentDamagedError: The document is none of ours, or damaged.
+            StorageError: The disk refused, here or in what the caller did; the next change finishes
+                what was recorded.
         """
+        try:
+            with self._locked(lock_timeout_s) as writer:
+                yield writer
+        except ComfyFilesError:
+            raise
+        except sqlite3.Error as error:
+            raise StorageError(
+                "Updating", INDEX, str(error), "The next change tries again."
+            ) from error
+        except OSError as error:
+            durable.refuse("Changing the library in", "", error)
+
+    @contextlib.contextmanager
+    def _locked(self, lock_timeout_s: float | None) -> Iterator[Writer]:
         require_root(self._root)
         with contextlib.ExitStack() as stack:
             make_state_folder(self._root)

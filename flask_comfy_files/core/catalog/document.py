@@ -102,8 +102,10 @@ def _open(root: str, flags: int) -> int | None:
     with contextlib.ExitStack() as stack:
         try:
             folder = stack.enter_context(durable.open_root(root))
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
             return None  # what is wrong with the root is said by those who then look at it
+        except OSError as error:
+            raise _unreadable(error) from error
         return _open_in(folder, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
 
 

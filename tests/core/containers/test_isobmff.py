@@ -82,6 +82,11 @@ def test_an_mp4_without_a_believable_duration_has_none(times: tuple[int, int]) -
     assert (facts.duration_s, facts.completeness) == (None, COMPLETE)
 
 
+def test_a_duration_of_a_whole_year_is_believed() -> None:
+    header = box(b"mvhd", bytes(12) + struct.pack(">II", 1, 366 * 86_400))
+    assert facts_of(FTYP + box(b"moov", header) + MDAT).duration_s == 366 * 86_400
+
+
 def test_an_mp4_takes_its_extent_from_the_first_track_of_pictures() -> None:
     def track(handler: bytes, width: int, height: int) -> bytes:
         header = box(b"tkhd", b"\x01" + bytes(87) + struct.pack(">II", width << 16, height << 16))

@@ -89,7 +89,11 @@ class FileManagerAPI:
                 del as_dict[key]
             return as_dict
         if is_dataclass(value):
-            return {entry.name: self._plain(getattr(value, entry.name)) for entry in fields(value)}
+            named = ((entry.name, getattr(value, entry.name)) for entry in fields(value))
+            # What is said only where there is something to say.
+            return {
+                name: self._plain(part) for name, part in named if part or name != "unavailable"
+            }
         if isinstance(value, Mapping):
             return {key: self._plain(part) for key, part in value.items()}
         if isinstance(value, tuple | list):

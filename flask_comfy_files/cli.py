@@ -25,6 +25,7 @@ EXIT_CODES: Final[Mapping[type[errors.ComfyFilesError], int]] = {
     errors.BusyError: 4,
     errors.IntegrityError: 5,
     errors.StorageError: 5,
+    errors.UpstreamError: 5,
 }
 """Which family of errors ends a command with which code; the nearest base class decides."""
 
@@ -157,10 +158,12 @@ def _print(answer: Json, as_json: bool, describe: Callable[[Json], list[str]]) -
 
 
 def _printable(line: str) -> str:
-    """Return a line that a terminal shows and does not obey: names may hold anything."""
-    return "".join(
+    """Return a line that this terminal can show, and that it does not obey: names may hold anything."""
+    escaped = "".join(
         character if character.isprintable() else ascii(character)[1:-1] for character in line
     )
+    encoding = sys.stdout.encoding or "utf-8"
+    return escaped.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def _size_text(size: int) -> str:

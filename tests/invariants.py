@@ -64,7 +64,9 @@ def assert_sound(root: Path) -> None:
 
 def _assert_lines_match_their_checks(raw: bytes) -> None:
     for line in raw.splitlines()[:-1]:
-        body, _, check = line.rstrip(b",").removesuffix(b', "changes": [').rpartition(b', "check": ')
+        body, _, check = (
+            line.rstrip(b",").removesuffix(b', "changes": [').rpartition(b', "check": ')
+        )
         assert b'"%08x"' % zlib.crc32(body + b"}") == check.removesuffix(b"}")
 
 
@@ -107,5 +109,3 @@ def reasons(report: OrganizeReport) -> dict[str, str]:
     found = {entry.path: str(entry.reason) for entry in left}
     assert len(found) == len(left), "a file is left twice"
     return found
-
-

@@ -144,7 +144,9 @@ def test_a_wrong_value_is_refused_with_its_key_its_value_and_what_to_write(
 ) -> None:
     key = name if is_keyword else f"COMFY_FILES_{name.upper()}"
     with pytest.raises(ConfigurationError) as caught:
-        read(GIVEN if is_keyword else {**GIVEN, key: value}, **({name: value} if is_keyword else {}))
+        read(
+            GIVEN if is_keyword else {**GIVEN, key: value}, **({name: value} if is_keyword else {})
+        )
     assert str(caught.value).startswith(f"{key} is ")
     assert any(word in str(caught.value) for word in ("write", "it ", "must"))
 

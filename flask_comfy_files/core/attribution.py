@@ -47,10 +47,31 @@ OwnerOf = Callable[[str], tuple[str | None] | None]
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A file that may belong to a job; ``path`` is relative to the output root."""
+    """A file that may belong to a job; ``path`` is where ComfyUI wrote it, relative to the output root.
+
+    ``node_id`` is the node whose output names it, where the history does. One that is not
+    ``is_expected`` may be missing without a word. The file of a cached run is ``shared``: it lies at
+    another job's path, or is still to be that job's, and is linked and not moved.
+    """
 
     path: str
     evidence: Evidence
+    node_id: str | None = None
+    is_expected: bool = True
+    shared: Shared | None = None
+
+    @property
+    def source(self) -> str:
+        """Where the bytes lie now."""
+        return self.path if self.shared is None else self.shared.path
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """A file that another job has, or will have: where it lies, and its record's id where there is one."""
+
+    path: str
+    file_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +126,7 @@ def attribute_named(job_id: str, named: Sequence[NamedFile], owner_of: OwnerOf) 
     candidates: dict[str, Candidate] = {}
     skipped: dict[str, LeftFile] = {}
     for entry in named:
-        reason = _why_not(job_id, entry, owner_of)
+        reason = why_not(job_id, entry, owner_of)
         if reason is not None:
             skipped[entry.path] = LeftFile(path=entry.path, reason=reason)
         elif owner_of(entry.path) is None:
@@ -113,7 +134,8 @@ def attribute_named(job_id: str, named: Sequence[NamedFile], owner_of: OwnerOf) 
     return Attribution(tuple(candidates.values()), tuple(skipped.values()))
 
 
-def _why_not(job_id: str, entry: NamedFile, owner_of: OwnerOf) -> SkipReason | None:
+def why_not(job_id: str, entry: NamedFile, owner_of: OwnerOf) -> SkipReason | None:
+    """Return why a named file cannot be the job's, whatever stands there; ``None`` when it can."""
     if entry.comfyui_type != "output":
         return SkipReason.NOT_AN_OUTPUT
     if split(entry.path)[1] == COMFYUI_PLACEHOLDER:

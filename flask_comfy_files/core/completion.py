@@ -29,6 +29,7 @@ from flask_comfy_files.core.records import (
     iso_utc,
 )
 from flask_comfy_files.core.request import Budget, Clock, Request
+from flask_comfy_files.core.standing import find_standing
 
 _log = logging.getLogger(__name__)
 
@@ -143,10 +144,13 @@ class Completion:
         )
         try:
             with self._organizer.changing(_REMEMBERING_TIMEOUT_S) as writer:
+                find_standing(writer, request)  # refuses what was contradicted meanwhile
                 pending = _with_earlier_files(writer, pending)
                 _append(
                     writer, pending.job_id, pending.operation_id, pending.since, _state(pending)
                 )
+        except ConflictError:
+            raise
         except (ComfyFilesError, OSError) as error:
             _log.error("job %s is pending in this process alone: %s", pending.job_id, error)
             self._unwritten[pending.job_id] = pending

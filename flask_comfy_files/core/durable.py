@@ -201,6 +201,30 @@ def move(source_folder: int, source: str, target_folder: int, target: str) -> No
     os.unlink(source, dir_fd=source_folder)
 
 
+def link(source_folder: int, source: str, target_folder: int, target: str) -> None:
+    """Give a file a second name, and never replace one.
+
+    Raises:
+        FileExistsError: The target is taken.
+        OSError: EXDEV across file systems, EPERM or EMLINK where links do not work.
+    """
+    os.link(
+        source, target, src_dir_fd=source_folder, dst_dir_fd=target_folder, follow_symlinks=False
+    )
+
+
+def remove_empty_folders(root: str, folder: str, top: str) -> None:
+    """Remove a folder and its parents below ``top``, as far as they are empty; what is not there is no error."""
+    while folder != top:
+        above, name = split(folder)
+        try:
+            with open_folder(root, above) as parent:
+                os.rmdir(name, dir_fd=parent)
+        except OSError:
+            return
+        folder = above
+
+
 def remove(folder: int, name: str) -> None:
     """Remove one name of a file; a name that is gone already is no error."""
     with contextlib.suppress(FileNotFoundError):

@@ -6,11 +6,13 @@
     ├── ConfigurationError
     ├── InvalidInputError(ValueError)    InvalidIdentifierError, UnsafePathError
     ├── NotFoundError(LookupError)       JobNotFoundError, ProjectNotFoundError, RecordNotFoundError
-    ├── ConflictError                    IdentifierCaseError, JobInOtherProjectError
-    ├── BusyError(TimeoutError)          LockTimeoutError, BudgetExceededError
+    ├── ConflictError                    IdentifierCaseError, JobInOtherProjectError, AmbiguousNameError
+    ├── BusyError(TimeoutError)          LockTimeoutError, BudgetExceededError, RunNotFinishedError,
+    │                                    HistoryUnavailableError
     ├── IntegrityError                   ChecksumMismatchError, DocumentDamagedError
     ├── StorageError                     OutOfSpaceError, LibraryUnavailableError
-    └── AccessError                      TokenRequiredError, AccessDeniedError
+    ├── AccessError                      TokenRequiredError, AccessDeniedError
+    └── UpstreamError                    ComfyUIAnswerError
 
 An error is built from facts and says its message itself, so it survives pickling and a caller can
 ask for the facts. No message holds an absolute path of the server, but for ``ConfigurationError``,
@@ -151,6 +153,19 @@ class JobInOtherProjectError(ConflictError):
         self.job_id, self.project_id, self.known = map(quoted, (job_id, project_id, known))
 
 
+class AmbiguousNameError(ConflictError):
+    """A name of ComfyUI's was used for several files, and nothing says which is meant."""
+
+    code = "ambiguous_name"
+    template = (
+        "ComfyUI has used the name {path} more than once. Say which is meant: give its prompt_id."
+    )
+
+    def __init__(self, path: str, candidates: tuple[str, ...] = ()) -> None:
+        super().__init__(path, candidates)
+        self.path, self.candidates = quoted(path), candidates
+
+
 class BusyError(ComfyFilesError, TimeoutError):
     """It cannot be done just now; nothing was changed, and a later call may succeed."""
 
@@ -177,6 +192,31 @@ class BudgetExceededError(BusyError):
     def __init__(self, job_id: str, limit: str) -> None:
         super().__init__(job_id, limit)
         self.job_id, self.limit = quoted(job_id), limit
+
+
+class RunNotFinishedError(BusyError):
+    """ComfyUI still runs what the job waits for."""
+
+    code = "run_not_finished"
+    template = "ComfyUI has not finished the run {prompt_id} yet. Try again when it has."
+
+    def __init__(self, prompt_id: str) -> None:
+        super().__init__(prompt_id)
+        self.prompt_id = quoted(prompt_id)
+
+
+class HistoryUnavailableError(BusyError):
+    """ComfyUI cannot tell which files a run made, and nothing else names any."""
+
+    code = "history_unavailable"
+    template = (
+        "ComfyUI's history of run {prompt_id} is not to be had ({problem}), and no file was found without it. "
+        "Name the job's files, or try again."
+    )
+
+    def __init__(self, prompt_id: str, problem: str) -> None:
+        super().__init__(prompt_id, problem)
+        self.prompt_id, self.problem = quoted(prompt_id), problem
 
 
 class IntegrityError(ComfyFilesError):
@@ -269,3 +309,22 @@ class AccessDeniedError(AccessError):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class UpstreamError(ComfyFilesError):
+    """Another server did not do its part."""
+
+    code = "upstream"
+
+
+class ComfyUIAnswerError(UpstreamError):
+    """ComfyUI answered something that it never says; nothing was moved."""
+
+    code = "comfyui_answer"
+    template = (
+        "ComfyUI answered with {problem}. See whether COMFY_FILES_COMFYUI_URL is its address."
+    )
+
+    def __init__(self, problem: str) -> None:
+        super().__init__(problem)
+        self.problem = problem

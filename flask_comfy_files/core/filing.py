@@ -75,7 +75,7 @@ class Filing:
 
     def record(self, arrival: Arrival) -> FileRecord:
         """Return the record of a file, with the next free name of its type."""
-        inspected = arrival.inspected
+        inspected, candidate = arrival.inspected, arrival.inspected.candidate
         extension = extension_of(arrival.path)
         file_type = file_type_of(extension)
         path = self.free_path(file_type, extension)
@@ -95,8 +95,10 @@ class Filing:
             modified_at=iso_utc(inspected.modified_at),
             checksum=inspected.checksum,
             original_path=arrival.path,
-            evidence=str(inspected.candidate.evidence),
+            evidence=str(candidate.evidence),
+            same_file_as=None if candidate.shared is None else candidate.shared.file_id,
             prompt_id=self._job.prompt_id,
+            node_id=candidate.node_id,
             width=inspected.facts.width,
             height=inspected.facts.height,
             duration_s=inspected.facts.duration_s,

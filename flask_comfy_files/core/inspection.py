@@ -21,6 +21,7 @@ from flask_comfy_files.core.containers import Completeness, ContainerFacts, read
 from flask_comfy_files.core.layout import split
 from flask_comfy_files.core.media import extension_of, media_type_of
 from flask_comfy_files.core.records import LeftFile, SkipReason
+from flask_comfy_files.core.tags import Tag, read_tag
 
 _log = logging.getLogger(__name__)
 
@@ -60,6 +61,7 @@ class Inspected:
     checksum: str
     facts: ContainerFacts
     media_type: str
+    tag: Tag | None
     mount: str
 
     @property
@@ -68,8 +70,8 @@ class Inspected:
         return datetime.fromtimestamp(self.identity.modified_ns / 1e9, UTC)
 
 
-def look(root: str, candidate: Candidate) -> int | LeftFile:
-    """Return a candidate's size in bytes, or why it cannot be taken; opens nothing.
+def look(root: str, candidate: Candidate) -> os.stat_result | LeftFile:
+    """Return what lstat says of a regular file, or why a candidate cannot be taken; opens nothing.
 
     Raises:
         OSError: The folder cannot be looked into.
@@ -78,7 +80,7 @@ def look(root: str, candidate: Candidate) -> int | LeftFile:
     if status is None:
         return LeftFile(path=candidate.path, reason=SkipReason.NOT_FOUND)
     if stat.S_ISREG(status.st_mode):
-        return status.st_size
+        return status
     reason = SkipReason.NOT_A_REGULAR_FILE
     if stat.S_ISLNK(status.st_mode):
         reason = SkipReason.LINK
@@ -117,7 +119,7 @@ class Failure:
 
 
 def _inspect(root: str, candidate: Candidate, now: datetime) -> Inspected | LeftFile | Failure:
-    folder, name = split(candidate.path)
+    folder, name = split(candidate.source)
     size = 0
     try:
         with (
@@ -140,9 +142,9 @@ def _inspect(root: str, candidate: Candidate, now: datetime) -> Inspected | Left
                     path=candidate.path, reason=SkipReason.STILL_BEING_WRITTEN, bytes=after.size
                 )
             media_type = _media_type(extension_of(name), facts)
-            return Inspected(
-                candidate, before, checksum, facts, media_type, durable.mount_id(parent)
-            )
+            tag = read_tag(descriptor, size, extension_of(name))
+            mount = durable.mount_id(parent)
+            return Inspected(candidate, before, checksum, facts, media_type, tag, mount)
     except FileNotFoundError:
         return LeftFile(path=candidate.path, reason=SkipReason.NOT_FOUND)
     except OSError as error:

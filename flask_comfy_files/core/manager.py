@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Final, Self
@@ -16,6 +16,7 @@ from flask_comfy_files.core import health
 from flask_comfy_files.core.attribution import require_named_files
 from flask_comfy_files.core.catalog.catalog import Catalog
 from flask_comfy_files.core.catalog.session import Reader
+from flask_comfy_files.core.comfyui import ComfyUI
 from flask_comfy_files.core.completion import Completion
 from flask_comfy_files.core.errors import (
     ComfyFilesError,
@@ -42,6 +43,8 @@ from flask_comfy_files.core.request import Budget, Clock, Request
 
 _log = logging.getLogger(__name__)
 _LONGEST_PROMPT_ID: Final = 255
+_HISTORY_WAIT_S: Final = 3.0
+"""For the history of a run that has just ended; it was seen to lag by 750 ms."""
 
 Files = Iterable[Any]
 """Relative paths, or objects with ``filename``, ``subfolder`` and ``type`` as in ComfyUI's history."""
@@ -87,7 +90,13 @@ class FileManager:
         self._catalog = Catalog(
             self._root, lock_timeout_s=settings.lock_timeout, pinned_library_id=settings.library_id
         )
-        self._organizer = Organizer(self._root, self._catalog, clock, settings.min_free_bytes)
+        self._organizer = Organizer(
+            self._root,
+            self._catalog,
+            clock,
+            server=None if settings.comfyui_url is None else ComfyUI(settings.comfyui_url),
+            min_free_bytes=settings.min_free_bytes,
+        )
         self._completion = Completion(self._catalog, self._organizer, clock)
 
     def __enter__(self) -> Self:
@@ -148,7 +157,9 @@ class FileManager:
         """
         settings = self.settings
         budget = Budget(
-            settings.request_budget_bytes, time.monotonic() + settings.request_budget_seconds
+            settings.request_budget_bytes,
+            time.monotonic() + settings.request_budget_seconds,
+            history_wait_s=min(_HISTORY_WAIT_S, settings.request_budget_seconds),
         )
         request = self._request(job_id, project_id, prompt_id, files)
         return self._completion.complete(request, budget)
@@ -192,6 +203,9 @@ class FileManager:
             file_count=job.file_count,
             total_size=job.total_size,
             created_at=job.created_at,
+            runs=tuple(
+                _run(prompt_id, facts) for prompt_id, facts in job.state.get("runs", {}).items()
+            ),
             reason=job.state.get("pending", job.state).get("reason"),
         )
 
@@ -290,6 +304,11 @@ class FileManager:
                 _log.info("the index of %s was behind its document", self._root)
         with self._catalog.reading() as reader:
             yield reader
+
+
+def _run(prompt_id: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+    shown = ("status", "started_at", "finished_at", "error")
+    return {"prompt_id": prompt_id, **{key: facts.get(key) for key in shown}}
 
 
 def _require_prompt_id(prompt_id: object) -> str:

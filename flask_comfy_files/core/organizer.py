@@ -16,19 +16,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from flask_comfy_files.core import attribution, durable, inspection
-from flask_comfy_files.core.attribution import Attribution, Candidate
+from flask_comfy_files.core import durable
 from flask_comfy_files.core.catalog.catalog import Catalog
-from flask_comfy_files.core.catalog.session import Reader, Writer
+from flask_comfy_files.core.catalog.session import Writer
+from flask_comfy_files.core.comfyui import ComfyUI, Run
 from flask_comfy_files.core.errors import (
     ChecksumMismatchError,
     OutOfSpaceError,
 )
 from flask_comfy_files.core.filing import Arrival, Filing, JobIdentity
-from flask_comfy_files.core.inspection import Failure, Identity, Inspected
-from flask_comfy_files.core.layout import job_folder, split
+from flask_comfy_files.core.gathering import Gathering, ask_history
+from flask_comfy_files.core.inspection import Failure, Identity
+from flask_comfy_files.core.layout import INBOX, inbox_folder, job_folder, split
 from flask_comfy_files.core.placement import WITHDRAWN, place, staged, sweep_copies
 from flask_comfy_files.core.records import (
+    Evidence,
+    FileRecord,
     LeftFile,
     OrganizeReport,
     SkipReason,
@@ -57,11 +60,20 @@ _LINE_BYTES: Final = 2048
 class Organizer:
     """Organizes jobs of one library; safe for threads and processes."""
 
-    def __init__(self, root: str, catalog: Catalog, clock: Clock, min_free_bytes: int) -> None:
+    def __init__(
+        self,
+        root: str,
+        catalog: Catalog,
+        clock: Clock,
+        *,
+        server: ComfyUI | None,
+        min_free_bytes: int,
+    ) -> None:
         """Work on an output root, with the collaborators that the manager made."""
         self._root = root
         self._catalog = catalog
         self._clock = clock
+        self._server = server
         self._min_free_bytes = min_free_bytes
 
     def organize(self, request: Request, budget: Budget | None = None) -> OrganizeReport:
@@ -78,10 +90,13 @@ class Organizer:
             LockTimeoutError: Somebody else kept the library busy.
             LibraryUnavailableError: The library cannot be read or changed.
         """
+        asked = ask_history(self._server, request, budget)
         with self._catalog.reading() as reader:
             standing = find_standing(reader, request)
-            attributed = self._attribute(reader, request)
-        ledger = self._inspect(request, standing, attributed, budget)
+            gathering = Gathering(self._root, self._clock(), request, standing, asked)
+            ledger = gathering.gather(reader, budget)
+        if ledger.arrivals:
+            self._require_space(len(ledger.arrivals) * _LINE_BYTES)
         if changes_nothing(standing, ledger):
             with self._catalog.reading() as reader:
                 return make_report(reader, request, ledger)
@@ -100,53 +115,6 @@ class Organizer:
             sweep_copies(self._root)
             yield writer
 
-    def _attribute(self, reader: Reader, request: Request) -> Attribution:
-        if request.files is not None:
-            return attribution.attribute_named(request.job_id, request.files, reader.owner_of)
-        try:
-            return attribution.attribute_by_scan(self._root, request.job_id, reader.known_among)
-        except OSError as error:
-            durable.refuse("Listing", "", error)
-
-    def _inspect(
-        self, request: Request, standing: Standing, attributed: Attribution, budget: Budget | None
-    ) -> Ledger:
-        ledger = Ledger(standing.originals, list(attributed.skipped))
-        fresh = self._look(standing, attributed.candidates, ledger)
-        size = sum(size for _, size in fresh)
-        if budget is not None:
-            budget.require_bytes(request.job_id, size)
-        if fresh:
-            self._require_space(len(fresh) * _LINE_BYTES)
-        for result in inspection.inspect_all(self._root, fresh, self._clock()):
-            if budget is not None:
-                budget.require_time(request.job_id)
-            if isinstance(result, Inspected):
-                ledger.arrivals.append(Arrival(uuid.uuid4().hex, result))
-            elif isinstance(result, Failure):
-                ledger.failed.append(result.as_left())
-            else:
-                ledger.skip(result.path, result.reason, result.bytes)
-        return ledger
-
-    def _look(
-        self, standing: Standing, candidates: Sequence[Candidate], ledger: Ledger
-    ) -> list[tuple[Candidate, int]]:
-        fresh = []
-        for candidate in candidates:
-            try:
-                seen = inspection.look(self._root, candidate)
-            except OSError as error:
-                ledger.failed.append(Failure(candidate.path, 0, error).as_left())
-                continue
-            if isinstance(seen, LeftFile):
-                ledger.skip(seen.path, seen.reason, seen.bytes)
-            elif candidate.path in standing.settled:
-                ledger.skip(candidate.path, SkipReason.NAME_REUSED, seen)
-            else:
-                fresh.append((candidate, seen))
-        return fresh
-
     def _require_space(self, needed_bytes: int) -> None:
         volume = os.statvfs(self._root)
         free_bytes = volume.f_bavail * volume.f_frsize - self._min_free_bytes
@@ -162,7 +130,11 @@ class Organizer:
             mount = self._mount_of(folder)
         except OSError as error:
             durable.refuse("Organizing into", folder, error)
-        foreign = [arrival for arrival in ledger.arrivals if arrival.inspected.mount != mount]
+        foreign = [
+            arrival
+            for arrival in ledger.arrivals
+            if arrival.inspected.mount != mount and arrival.inspected.candidate.shared is None
+        ]
         if not foreign:
             return
         self._require_space(sum(arrival.size for arrival in foreign))
@@ -210,7 +182,7 @@ class Organizer:
             originals=[*standing.originals, *(arrival.path for arrival in ledger.arrivals)],
             exists=lambda path: durable.find_status(self._root, path) is not None,
         )
-        files = [file_to_stored(filing.record(arrival)) for arrival in ledger.arrivals]
+        files = [_stored(filing.record(arrival), arrival) for arrival in ledger.arrivals]
         operation = _operation(request, at)
         change = {
             "kind": "add" if standing.is_known else "job",
@@ -220,17 +192,22 @@ class Organizer:
             "state": new_state(standing, ledger),
             "files": files,
         }
-        self._carry_out(writer, change, ledger)
+        twins = _twins(self._root, writer, ledger.arrivals)
+        self._carry_out(writer, [change, *_twin_changes(twins, operation)], ledger)
+        self._tidy_inbox(request.job_id, ledger.run)
         return make_report(writer, request, ledger)
 
-    def _carry_out(self, writer: Writer, change: Mapping[str, Any], ledger: Ledger) -> None:
-        """Append the line, move its files, and let readers see it."""
+    def _carry_out(
+        self, writer: Writer, changes: Sequence[Mapping[str, Any]], ledger: Ledger
+    ) -> None:
+        """Append the lines, move the files of the first, and let readers see them."""
+        change = changes[0]
         files = change["files"]
         folder = job_folder(change["project_id"], change["job_id"])
         try:
             # Before the line: where no folder can be made, no line may wait for one.
             touched = durable.make_folders(self._root, folder) if files else []
-            lines = writer.append([change])
+            lines = writer.append(changes)
             if files:
                 self._catalog.mark_disk(writer)
             withdrawn = self._move(files, ledger)
@@ -266,10 +243,11 @@ class Organizer:
     def _check_again(self, standing: Standing, ledger: Ledger) -> None:
         """Drop what another call has taken, and what has changed, since it was inspected."""
         for arrival in list(ledger.arrivals):
-            status = durable.find_status(self._root, arrival.path)
+            candidate = arrival.inspected.candidate
+            status = durable.find_status(self._root, candidate.source)
             if arrival.path in standing.settled:
                 ledger.arrivals.remove(arrival)
-                if status is not None:
+                if status is not None and candidate.shared is None:
                     ledger.skip(arrival.path, SkipReason.NAME_REUSED, status.st_size)
             elif status is None:
                 ledger.arrivals.remove(arrival)
@@ -277,6 +255,48 @@ class Organizer:
             elif Identity.of(status) != arrival.inspected.identity:
                 ledger.arrivals.remove(arrival)
                 ledger.skip(arrival.path, SkipReason.STILL_BEING_WRITTEN, status.st_size)
+
+    def _tidy_inbox(self, job_id: str, run: Run | None) -> None:
+        """Remove the folder of a run that is known to have ended; ComfyUI needs it until then."""
+        if run is None or run.inbox_run is None or "/" in run.inbox_run:
+            return
+        durable.remove_empty_folders(self._root, f"{inbox_folder(job_id)}/{run.inbox_run}", INBOX)
+
+
+def _stored(record: FileRecord, arrival: Arrival) -> dict[str, Any]:
+    """Return what the document keeps of a file; for a shared one also where its bytes are linked from."""
+    shared = arrival.inspected.candidate.shared
+    stored = file_to_stored(record)
+    return stored if shared is None else {**stored, "link_from": shared.path}
+
+
+def _twins(root: str, writer: Writer, arrivals: Sequence[Arrival]) -> dict[str, FileRecord]:
+    """Return, by the id of an arrival, the record of a cached run that was given the same file before it."""
+    found = {}
+    for arrival in arrivals:
+        if arrival.inspected.candidate.shared is not None:
+            continue
+        for record in writer.files_named(arrival.path):
+            if record.evidence == Evidence.CACHED and record.same_file_as is None:
+                status = durable.find_status(root, record.path)
+                if status is not None and Identity.of(status) == arrival.inspected.identity:
+                    found[arrival.file_id] = record
+    return found
+
+
+def _twin_changes(
+    twins: Mapping[str, FileRecord], operation: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    return [
+        {
+            "kind": "state",
+            "job_id": record.job_id,
+            "operation": operation,
+            "state": {},
+            "files": {record.file_id: {"same_file_as": file_id}},
+        }
+        for file_id, record in twins.items()
+    ]
 
 
 def _withdrawal(
@@ -303,4 +323,5 @@ def _operation(request: Request, at: datetime) -> dict[str, Any]:
 
 def _folders_of(files: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return the folders that moves change, targets first: so that at no time a name is at neither."""
-    return [split(stored[key])[0] for key in ("path", "original_path") for stored in files]
+    sources = [stored["original_path"] for stored in files if "link_from" not in stored]
+    return [split(path)[0] for path in (*(stored["path"] for stored in files), *sources)]

@@ -23,6 +23,8 @@ _log = logging.getLogger(__name__)
 Stored = Mapping[str, Any]
 """A file's record as the document holds it."""
 
+_NO_LINKS: Final = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS})
+
 WITHDRAWN: Final[Mapping[str, Any]] = {"withdrawn": True}
 """Overlay of a record whose file could not be moved after all and stayed where it was."""
 
@@ -40,12 +42,15 @@ def place(root: str, stored: Stored) -> None:
         FileExistsError: Another file has the target's name.
         OSError: The system refused; the file is where it was.
     """
-    source_folder, source = split(stored["original_path"])
+    source_folder, source = split(source_of(stored))
     target_folder, target = split(stored["path"])
     with (
         durable.open_folder(root, source_folder) as origin,
         durable.open_folder(root, target_folder) as destination,
     ):
+        if is_shared(stored):
+            _share(root, stored, origin, destination)
+            return
         try:
             durable.move(origin, source, destination, target)
         except OSError as error:
@@ -57,6 +62,29 @@ def place(root: str, stored: Stored) -> None:
             _copy_over(root, stored)
         _use_copy(root, stored)
         durable.remove(origin, source)
+
+
+def source_of(stored: Stored) -> str:
+    """Return where the bytes of a file come from: for one that is shared, from where they stay."""
+    source: str = stored.get("link_from") or stored["original_path"]
+    return source
+
+
+def is_shared(stored: Stored) -> bool:
+    """Say whether a record's file has the bytes of another record's, which keeps them."""
+    return "link_from" in stored
+
+
+def _share(root: str, stored: Stored, origin: int, destination: int) -> None:
+    """Link a file to its recorded path, or copy it where links do not work."""
+    source, target = split(source_of(stored))[1], split(stored["path"])[1]
+    try:
+        durable.link(origin, source, destination, target)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        _copy_over(root, stored)
+        _use_copy(root, stored)
 
 
 def _copy_beside(stored: Stored) -> str:
@@ -104,7 +132,7 @@ def staged(root: str, path: str, target_folder: str, file_id: str, checksum: str
 
 
 def _copy_over(root: str, stored: Stored) -> None:
-    source_folder, source = split(stored["original_path"])
+    source_folder, source = split(source_of(stored))
     target_folder, _ = split(stored["path"])
     copy = split(copy_name(target_folder, stored["file_id"]))[1]
     with (
@@ -159,9 +187,9 @@ def settle(root: str, stored: Stored) -> Mapping[str, Any] | None:
 
 def _settle_unplaced(root: str, stored: Stored, *, is_taken: bool) -> Mapping[str, Any] | None:
     copy = _copy_beside(stored)
-    is_at_source = _checksum_of(root, stored["original_path"]) == stored["checksum"]
+    is_at_source = _checksum_of(root, source_of(stored)) == stored["checksum"]
     if not is_at_source and _checksum_of(root, copy) != stored["checksum"]:
-        _log.error("%s: the file is gone, from %r as well", stored["path"], stored["original_path"])
+        _log.error("%s: the file is gone, from %r as well", stored["path"], source_of(stored))
         return MISSING
     if is_taken:
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), stored["path"])
@@ -181,6 +209,8 @@ def _settle_unplaced(root: str, stored: Stored, *, is_taken: bool) -> Mapping[st
 
 def _remove_second_name(root: str, stored: Stored) -> None:
     """Remove what a crash has left at the source of a file in place: its second name, or its original."""
+    if is_shared(stored):
+        return
     source = durable.find_status(root, stored["original_path"])
     target = durable.find_status(root, stored["path"])
     if source is None or target is None or not _is_second_name(root, stored, source, target):

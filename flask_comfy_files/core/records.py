@@ -27,8 +27,11 @@ class Evidence(enum.StrEnum):
     """The rule by which a file was attributed to its job, strongest first."""
 
     FILES = "files"
+    HISTORY = "history"
     INBOX = "inbox"
+    TAG = "tag"
     PREFIX = "prefix"
+    CACHED = "cached"
 
 
 class SkipReason(enum.StrEnum):
@@ -46,6 +49,9 @@ class SkipReason(enum.StrEnum):
     BELONGS_TO_ANOTHER_JOB = "belongs_to_another_job"
     AMBIGUOUS_PREFIX = "ambiguous_prefix"
     NAME_REUSED = "name_reused"
+    NOT_FROM_THIS_RUN = "not_from_this_run"
+    AMBIGUOUS_NAME = "ambiguous_name"
+    TAGGED_FOR_ANOTHER_JOB = "tagged_for_another_job"
     STILL_BEING_WRITTEN = "still_being_written"
 
 
@@ -207,6 +213,7 @@ class OrganizeReport:
     """What one organize call found and did; iterating it gives the job's organized files.
 
     ``found`` = ``moved`` + ``already_there`` + ``skipped`` + ``failed``, in files and in bytes.
+    ``unavailable`` names the sources of evidence that could not be asked.
     """
 
     job_id: str
@@ -219,6 +226,7 @@ class OrganizeReport:
     skipped: tuple[LeftFile, ...]
     failed: tuple[LeftFile, ...]
     operation_id: str | None
+    unavailable: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[FileRecord]:
         """Iterate over all files that the job now has."""

@@ -13,7 +13,7 @@ from flask_comfy_files.core.catalog.document import Change, Line
 from flask_comfy_files.core.catalog.session import Writer
 from flask_comfy_files.core.errors import ChecksumMismatchError
 from flask_comfy_files.core.layout import split
-from flask_comfy_files.core.placement import WITHDRAWN, Stored, settle
+from flask_comfy_files.core.placement import WITHDRAWN, Stored, settle, source_of
 
 _log = logging.getLogger(__name__)
 
@@ -108,7 +108,7 @@ def _settle(root: str, stored: Stored) -> Mapping[str, Any] | None:
         return settle(root, {**stored, **beside}) or beside
     except (OSError, ChecksumMismatchError) as error:
         is_untouched = durable.find_status(root, stored["path"]) is None
-        if is_untouched and durable.find_status(root, stored["original_path"]) is not None:
+        if is_untouched and durable.find_status(root, source_of(stored)) is not None:
             _log.error("%r stays where it is: %s", stored["original_path"], error)
             return WITHDRAWN
         raise

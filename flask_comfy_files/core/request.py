@@ -36,6 +36,8 @@ class Budget:
 
     bytes: int
     ends_at: float
+    history_wait_s: float = 0.0
+    """How long the caller can wait for ComfyUI's history, which lags behind the end of a run."""
 
     def require_bytes(self, job_id: str, size: int) -> None:
         """Refuse work that is too large.

@@ -15,24 +15,15 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from flask_comfy_files.core.errors import InvalidInputError, UnsafePathError, quoted
-from flask_comfy_files.core.layout import (
-    INBOX,
-    inbox_folder,
-    require_identifier,
-    require_relative_path,
-)
+from flask_comfy_files.core.layout import INBOX, require_identifier, require_relative_path
 
 TAG: Final = "comfy_files"
 """Our key in ``extra_data.extra_pnginfo``, every key of which savers embed in the files they write."""
 
-DEEPEST: Final = (
-    100  # levels of nesting; the editor's own workflow, the deepest we know, has a dozen
-)
+DEEPEST: Final = 100  # levels of nesting; the workflow that the editor adds has about a dozen
 
-_RUN: Final = re.compile(r"[0-9a-f]{4,64}", re.ASCII)
-_API_FORMAT: Final = (
-    "is no graph in ComfyUI's API format, which maps node ids to class_type and inputs"
-)
+_RUN: Final = re.compile(r"[0-9a-f]{4,64}")
+_STRAY: Final = re.compile(r"/|(.*[/,])?\s*\.\.\s*([/,]|\Z)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,66 +47,41 @@ class StampedPrompt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Saver:
-    """How a class of nodes chooses the folder it writes to."""
+    """How a class of nodes chooses the folder it writes to, by the names of its inputs."""
 
-    field: str = "filename_prefix"
-    """The input that begins the path below the output root; it is rewritten."""
-    default: str = "ComfyUI"
-    """The name where that input has none; empty where the input may name a folder only."""
-    leaves_root: bool = False
-    """It writes outside the output root when told to, where ComfyUI's own savers fail."""
-    joined: tuple[str, ...] = ()
-    """Inputs that are put behind ``field`` and could lead out of the folder again."""
-    flat: str = ""
-    """The input among ``joined`` that may hold no folder, since some versions put it before ``field``."""
-    delimiter: str = ""
-    """The input whose first character is dropped from the path beside a slash and before a dot."""
-    root: str = ""
-    """The input that replaces the output root, unless it says ``output``."""
+    field: str = "filename_prefix"  # begins the path below the output root; this is rewritten
+    default: str = "ComfyUI"  # its last part where it has none; empty where it names a folder only
+    roams: bool = False  # it also writes outside the output root, where ComfyUI's own savers fail
+    joined: tuple[str, ...] = ()  # are put before or behind it, and could lead out again
+    flat: str = ""  # the one of them that may hold no folder
+    root: str = ""  # stands for the output root unless it says "output", which is put there
 
 
 _PREFIX: Final = _Saver()
-_DATASET: Final = _Saver(
-    field="folder_name", default="", leaves_root=True, joined=("filename_prefix",)
-)
-_IMAGE_SAVER: Final = _Saver(field="path", default="", leaves_root=True, joined=("filename",))
-_KJ: Final = _Saver(root="output_folder")
+_DATASET: Final = _Saver(field="folder_name", default="", roams=True, joined=("filename_prefix",))
+_IMAGE_SAVER: Final = _Saver(field="path", default="", roams=True, joined=("filename",))
+_KJ: Final = _Saver(joined=("output_folder",), root="output_folder")
 _SAVERS: Final[Mapping[str, _Saver]] = {
-    # ComfyUI: nodes.py and comfy_extras, by folder_paths.get_save_image_path
-    "SaveImage": _PREFIX,
-    "SaveImageAdvanced": _PREFIX,
-    "SaveAnimatedWEBP": _PREFIX,
-    "SaveAnimatedPNG": _PREFIX,
-    "SaveVideo": _PREFIX,
-    "SaveWEBM": _PREFIX,
-    "SaveSVGNode": _PREFIX,
-    "SaveAudio": _PREFIX,
-    "SaveAudioMP3": _PREFIX,
-    "SaveAudioOpus": _PREFIX,
-    "SaveText": _PREFIX,
-    "SaveLatent": _PREFIX,
-    "SaveGLB": _PREFIX,
-    "Save3DAdvanced": _PREFIX,
+    # ComfyUI's own, by get_save_image_path; VideoHelperSuite goes by it too
+    **dict.fromkeys(["SaveImage", "SaveImageAdvanced", "SaveText", "SaveLatent"], _PREFIX),
+    **dict.fromkeys(["SaveAnimatedWEBP", "SaveAnimatedPNG", "SaveSVGNode"], _PREFIX),
+    **dict.fromkeys(["SaveVideo", "SaveWEBM", "VHS_VideoCombine", "SaveAudio"], _PREFIX),
+    **dict.fromkeys(["SaveAudioMP3", "SaveAudioOpus", "SaveGLB", "Save3DAdvanced"], _PREFIX),
     "SaveLoRA": _Saver(field="prefix"),
-    # ComfyUI: comfy_extras/nodes_dataset.py
     "SaveImageDataSetToFolder": _DATASET,
     "SaveImageTextDataSetToFolder": _DATASET,
-    # VideoHelperSuite, alexopus/ComfyUI-Image-Saver, ComfyUI-KJNodes, was-node-suite-comfyui
-    "VHS_VideoCombine": _PREFIX,
+    # alexopus/ComfyUI-Image-Saver, ComfyUI-KJNodes, was-node-suite-comfyui
     "Image Saver": _IMAGE_SAVER,
     "Image Saver Simple": _IMAGE_SAVER,
     "SaveImageKJ": _KJ,
     "SaveStringKJ": _KJ,
-    "Image Save": _Saver(
-        field="output_path", default="", leaves_root=True, joined=("filename_prefix",)
-    ),
-    # save-image-extended-comfyui
+    "Image Save": _Saver(field="output_path", default="", roams=True, joined=("filename_prefix",)),
+    # save-image-extended-comfyui, where some versions put the folder of filename_prefix first
     "SaveImageExtended": _Saver(
         field="foldername_prefix",
-        leaves_root=True,
+        roams=True,
         joined=("filename_prefix", "filename_keys", "foldername_keys"),
         flat="filename_prefix",
-        delimiter="delimiter",
     ),
 }
 
@@ -132,13 +98,13 @@ def stamp_prompt(
 
     ``graph`` is in ComfyUI's API format. Every input that begins a saver's path is put behind that
     folder, ``filename_prefix`` in nodes of any class; the folder of an earlier stamp is replaced.
-    Nothing else changes, and neither argument is written to. ``run`` is made by the caller, 4 to 64
-    lower-case hexadecimal digits that the job never had before. ``extra_data`` is the host's with
-    ``extra_pnginfo.comfy_files`` added, by which the files themselves tell whose they are.
+    Nothing else changes, and no argument is written to. ``run`` is 4 to 64 lower-case hexadecimal
+    digits that the job never had before. ``extra_data`` is the host's, with
+    ``extra_pnginfo.comfy_files`` by which the files themselves tell whose they are.
 
-    A path that leads out of the output root by ``/`` or ``..`` is refused where ComfyUI's
-    ``folder_paths.get_save_image_path`` would fail on it, and ``unstamped`` where a custom saver would write
-    there; ``a/../b`` is ``b``, as ComfyUI reads it. A backslash is a character like any other.
+    A path that leads out of the output root is refused where ComfyUI's ``get_save_image_path`` in
+    ``folder_paths.py`` would fail on it, and ``unstamped`` where a custom saver would write there;
+    ``a/../b`` is ``b``, as ComfyUI reads it. A backslash is a character like any other.
 
     Raises:
         InvalidIdentifierError: ``job_id`` or ``project_id`` cannot name a folder.
@@ -156,7 +122,7 @@ def stamp_prompt(
         prompt=prompt,
         extra_data=_with_tag(extra_data, tag),
         run=run,
-        unstamped=tuple(_stamp_nodes(prompt, f"{inbox_folder(job_id)}/{run}")),
+        unstamped=tuple(_stamp_nodes(prompt, f"{INBOX}/{job_id}/{run}")),
     )
 
 
@@ -177,170 +143,106 @@ def _stamp_nodes(prompt: dict[str, Any], folder: str) -> Iterator[UnstampedNode]
 
 
 def _stamp_node(node_id: str, class_type: str, inputs: dict[str, Any], folder: str) -> str | None:
-    if class_type == "Preview3D" and not isinstance(inputs.get("model_file"), str):
+    if class_type == "Preview3D" and isinstance(inputs.get("model_file"), list):
         return "writes a model into the output folder itself, and no input of it says where"
     if class_type == "VHS_VideoCombine" and not inputs.get("save_output", True):
         return None  # it writes into ComfyUI's temp folder, and no output
     saver = _SAVERS.get(class_type, _PREFIX)
     if class_type not in _SAVERS and saver.field not in inputs:
         return None
-    reason = (
-        _not_text(inputs, saver.field)
-        or _other_root(inputs, saver)
-        or _strays(inputs, saver, folder)
-    )
+    reason = _obstacle(inputs, saver, folder)
     if reason is not None:
         return reason
-    path = _below(folder, inputs[saver.field], saver.default)
-    if path is None and saver.leaves_root:
-        return (
-            f"{saver.field} {quoted(inputs[saver.field])} lies outside the output folder; "
-            "a relative one can be stamped"
-        )
-    inputs[saver.field] = _checked(node_id, saver.field, inputs[saver.field], path)
-    if saver.root in inputs:
+    old = inputs[saver.field]
+    try:
+        inputs[saver.field] = _below(folder, old, saver.default)
+    except UnsafePathError as error:
+        if saver.roams:
+            return f"{saver.field} {quoted(old)} {error.problem}"
+        where = f"({saver.field} of node {quoted(node_id)})"
+        raise InvalidInputError("prompt", old, f"{where} {error.problem}") from error
+    if saver.root and saver.root in inputs:
         inputs[saver.root] = "output"
     return None
 
 
-def _not_text(inputs: Mapping[str, Any], field: str) -> str | None:
-    value = inputs.get(field)
-    if isinstance(value, str):
-        return None
-    if value is None:
-        return f"has no {field} that could be rewritten"
-    if isinstance(value, list):
-        return f"{field} comes from another node, so it is known only when the workflow runs"
-    return f"{field} {quoted(reprlib.repr(value))} is not text"
-
-
-def _other_root(inputs: Mapping[str, Any], saver: _Saver) -> str | None:
-    if saver.root not in inputs:
-        return None
-    if not isinstance(inputs[saver.root], str):
-        return _not_text(inputs, saver.root)
-    if inputs[saver.root].startswith("/"):
-        return f"{saver.root} {quoted(inputs[saver.root])} lies outside the output folder"
-    return None
-
-
-def _strays(inputs: Mapping[str, Any], saver: _Saver, folder: str) -> str | None:
-    """Say why a saver would not stay in a folder that it is given, or return ``None``."""
+def _obstacle(inputs: Mapping[str, Any], saver: _Saver, folder: str) -> str | None:
+    """Say why a node would not write where its path says, or ``None`` when it would."""
+    path = inputs.get(saver.field)
+    if path is None:
+        return f"has no {saver.field} that could be rewritten"
+    if isinstance(path, list):
+        return f"{saver.field} comes from another node, so it is known only when the workflow runs"
+    if not isinstance(path, str):
+        return f"{saver.field} is no text but {reprlib.repr(path)}"
     for field in saver.joined:
-        text = inputs.get(field)
-        if isinstance(text, str) and (
-            text.startswith("/")
-            or (field == saver.flat and "/" in text)
-            or ".." in {part.strip() for part in re.split("[/,]", text)}
-        ):
-            return f"{field} {quoted(text)} would lead out of the job's folder"
-    mark = str(inputs.get(saver.delimiter, ""))[:1]
-    if mark and any(pair in f"/{folder}/" for pair in (f"/{mark}", f"{mark}/", f"{mark}.")):
-        return f"{saver.delimiter} {quoted(mark)} would change the name of the job's folder"
+        text = inputs.get(field, "")
+        if isinstance(text, str) and (_STRAY.match(text) or (field == saver.flat and "/" in text)):
+            return f"{field} {quoted(text)} leads out of the folder that the job would get"
+    if saver.flat and re.search("[_-][/.]", f"{folder}/"):
+        return "drops a delimiter before a slash or a dot, as there is one in the job's folder"
     return None
 
 
-def _below(folder: str, path: str, default: str) -> str | None:
-    """Return a path moved into the folder, or ``None`` when it leads out of the output root."""
-    if path.startswith("/"):
-        return None
+def _below(folder: str, path: str, default: str) -> str:
+    """Return a path of a saver, moved from the output root into a folder below it."""
     parts: list[str] = []
     for part in path.split("/"):
-        if part != "..":
-            parts += [part] if part not in {"", "."} else []
-        elif parts:
+        if part == ".." and parts:
             parts.pop()
-        else:
-            return None
+        elif part == ".." or (part == "" and path.startswith("/")):
+            problem = "leads out of the output folder; give a relative path without '..'"
+            raise UnsafePathError("prompt", path, problem)
+        elif part not in {"", "."}:
+            parts.append(part)
     if default and path.rpartition("/")[2] in {"", ".", ".."}:
         parts.append(default)
-    return "/".join([folder, *_without_stamp(parts, 1 if default else 0)])
-
-
-def _without_stamp(parts: list[str], kept: int) -> list[str]:
-    """Return a path without the folders of an earlier stamp; the last ``kept`` parts always stay."""
-    if parts[:1] == [INBOX] and len(parts) >= 2 + kept:
-        parts = parts[2:]
-        if len(parts) > kept and _RUN.fullmatch(parts[0]):
-            parts = parts[1:]
-    return parts
-
-
-def _checked(node_id: str, field: str, old: str, path: str | None) -> str:
-    """Return a path that a file system takes, or refuse the input it was made of."""
-    where = f"({field} of node {quoted(node_id)})"
-    if path is None:
-        raise InvalidInputError(
-            "prompt",
-            old,
-            f"{where} leads out of the output folder, where ComfyUI saves nothing; "
-            "give a relative path without '..'",
-        )
-    try:
-        return require_relative_path("prompt", path)
-    except UnsafePathError as error:
-        raise InvalidInputError("prompt", old, f"{where} {error.problem}") from error
+    kept = 1 if default else 0
+    if parts[:1] == [INBOX] and len(parts) >= 2 + kept:  # an earlier stamp
+        again = len(parts) > 2 + kept and _RUN.fullmatch(parts[2])
+        del parts[: 3 if again else 2]
+    return require_relative_path("prompt", "/".join([folder, *parts]))
 
 
 def _with_tag(extra_data: Mapping[str, Any] | None, tag: dict[str, str | None]) -> dict[str, Any]:
-    merged = _read_mapping("extra_data", {} if extra_data is None else extra_data)
-    embedded = merged.get("extra_pnginfo")
-    if embedded is not None and not isinstance(embedded, dict):
-        raise InvalidInputError(
-            "extra_data", reprlib.repr(embedded), "(extra_pnginfo) is no mapping"
-        )
-    merged["extra_pnginfo"] = {**(embedded or {}), TAG: tag}
-    return merged
+    merged = _copied("extra_data", {} if extra_data is None else extra_data)
+    embedded = merged.get("extra_pnginfo") if isinstance(merged, dict) else merged
+    if not isinstance(embedded, dict | None):
+        problem = "is no mapping, as extra_data and the extra_pnginfo in it have to be"
+        raise InvalidInputError("extra_data", reprlib.repr(embedded), problem)
+    return {**merged, "extra_pnginfo": {**(embedded or {}), TAG: tag}}
 
 
 def _read_graph(graph: object) -> dict[str, Any]:
-    if not isinstance(graph, Mapping):
-        raise InvalidInputError("prompt", reprlib.repr(graph), _API_FORMAT)
-    if isinstance(graph.get("nodes"), list):
+    """Return a deep copy of a graph in ComfyUI's API format."""
+    nodes = _copied("prompt", graph)
+    if not isinstance(nodes, dict):
+        problem = "is no graph in ComfyUI's API format, which maps node ids to nodes"
+        raise InvalidInputError("prompt", reprlib.repr(nodes), problem)
+    if isinstance(nodes.get("nodes"), list):
         problem = (
-            'is a workflow as ComfyUI\'s editor saves it; choose "Export (API)" there and send that'
+            'is a workflow as the editor saves it; choose "Export (API)" in ComfyUI and send that'
         )
-        raise InvalidInputError("prompt", reprlib.repr(list(graph)), problem)
-    if isinstance(graph.get("prompt"), Mapping) and "class_type" not in graph["prompt"]:
-        problem = "is a whole request to ComfyUI; send only what stands under 'prompt'"
-        raise InvalidInputError("prompt", reprlib.repr(list(graph)), problem)
-    copied = _read_mapping("prompt", graph)
-    for node_id, node in copied.items():
-        if not isinstance(node, dict):
-            raise InvalidInputError("prompt", node_id, _API_FORMAT)
-        if not isinstance(node.get("class_type"), str):
-            raise InvalidInputError("prompt", node_id, "is a node without a class_type")
-        if not isinstance(node.get("inputs"), dict):
-            raise InvalidInputError("prompt", node_id, "is a node without a mapping of inputs")
-    return copied
+        raise InvalidInputError("prompt", f"{{{', '.join(nodes)}}}", problem)
+    for node_id, node in nodes.items():
+        match node:
+            case {"class_type": str(), "inputs": dict()}:
+                continue
+        problem = "is no node in ComfyUI's API format, with class_type and a mapping of inputs"
+        raise InvalidInputError("prompt", node_id, problem)
+    return nodes
 
 
-def _read_mapping(field: str, mapping: object) -> dict[str, Any]:
-    """Return a deep copy of a mapping of JSON values."""
-    if not isinstance(mapping, Mapping):
-        raise InvalidInputError(field, reprlib.repr(mapping), "is no mapping")
-    return {_json_key(field, key): _json_copy(field, key, item, 1) for key, item in mapping.items()}
-
-
-def _json_key(field: str, key: object) -> str:
-    if not isinstance(key, str):
-        raise InvalidInputError(field, reprlib.repr(key), "is no key in JSON; keys are strings")
-    return key
-
-
-def _json_copy(field: str, part: str, value: object, depth: int) -> Any:
+def _copied(field: str, value: object, part: str = "", depth: int = 0) -> Any:
     """Return a deep copy of a JSON value; ``part`` is the top-level key under which it stands."""
+    if isinstance(value, str | int | None) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    problem = "is not JSON, whose keys are text and whose numbers are finite"
     if depth > DEEPEST:
-        raise InvalidInputError(field, part, f"is nested more than {DEEPEST} levels deep")
-    if value is None or isinstance(value, (str, int)):
-        return value
-    if isinstance(value, float) and math.isfinite(value):
-        return value
-    if isinstance(value, Mapping):
-        return {
-            _json_key(field, key): _json_copy(field, part, item, depth + 1)
-            for key, item in value.items()
-        }
-    if isinstance(value, (list, tuple)):
-        return [_json_copy(field, part, item, depth + 1) for item in value]
-    raise InvalidInputError(field, reprlib.repr(value), f"(in {quoted(part)}) is no JSON value")
+        problem = f"is nested more than {DEEPEST} levels deep"
+    elif isinstance(value, list | tuple):
+        return [_copied(field, item, part, depth + 1) for item in value]
+    elif isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
+        return {key: _copied(field, item, part or key, depth + 1) for key, item in value.items()}
+    place = f"(in {quoted(part)}) " if part else ""
+    raise InvalidInputError(field, reprlib.repr(value), f"{place}{problem}")

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flask_comfy_files.core.catalog.session import Reader
+from flask_comfy_files.core.comfyui import Run
 from flask_comfy_files.core.errors import IdentifierCaseError, JobInOtherProjectError
 from flask_comfy_files.core.filing import Arrival
-from flask_comfy_files.core.records import LeftFile, OrganizeReport, SkipReason, Tally
+from flask_comfy_files.core.records import LeftFile, OrganizeReport, SkipReason, Tally, iso_utc
 from flask_comfy_files.core.request import Request
 
 
@@ -38,6 +39,8 @@ class Ledger:
     failed: list[LeftFile] = field(default_factory=list)
     arrivals: list[Arrival] = field(default_factory=list)
     moved: Tally = field(default_factory=Tally)
+    run: Run | None = None
+    unavailable: tuple[str, ...] = ()
 
     def skip(self, path: str, reason: str, size: int) -> None:
         """Note a file that stays; one that is not there, since the job has it already, is no news."""
@@ -89,10 +92,25 @@ def new_state(standing: Standing, ledger: Ledger) -> dict[str, Any]:
     """Return what changes of the job's state: the reason why it has no files, and whether it still waits."""
     has_files = bool(standing.file_count or ledger.arrivals)
     reason = None if has_files else why_no_files(ledger)
-    wanted = {"reason": reason}
+    wanted: dict[str, Any] = {"reason": reason}
+    if ledger.run is not None:
+        runs = standing.state.get("runs", {})
+        wanted["runs"] = {**runs, ledger.run.prompt_id: _run_facts(ledger.run)}
     if ledger.is_complete:
         wanted["pending"] = None
     return {key: value for key, value in wanted.items() if value != standing.state.get(key)}
+
+
+def _run_facts(run: Run) -> dict[str, Any]:
+    """Return what is kept of a run, which ComfyUI forgets: how it went, and what made each file."""
+    nodes = {output.node_id: run.signature(output.node_id) for output in run.outputs}
+    return {
+        "status": run.status,
+        "started_at": None if run.started_at is None else iso_utc(run.started_at),
+        "finished_at": None if run.finished_at is None else iso_utc(run.finished_at),
+        "error": run.error,
+        "nodes": nodes,
+    }
 
 
 def why_no_files(ledger: Ledger) -> str:
@@ -129,4 +147,5 @@ def make_report(reader: Reader, request: Request, ledger: Ledger) -> OrganizeRep
         skipped=tuple(ledger.skipped),
         failed=tuple(ledger.failed),
         operation_id=None if job is None else job.operation_id,
+        unavailable=ledger.unavailable,
     )

@@ -9,7 +9,7 @@ from typing import Any, Final, NoReturn
 
 from flask import Blueprint, Response, request
 from flask.blueprints import BlueprintSetupState
-from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, default_exceptions
 from werkzeug.routing import Map, Rule, UnicodeConverter
 
 from flask_comfy_files.api import FileManagerAPI, Json
@@ -95,6 +95,9 @@ def build_blueprint(api: FileManagerAPI) -> Blueprint:
     _add(blueprint, "", job_files, api, name="get_job_beside_host")
     blueprint.record(lambda state: _add_last_route(state, settings.url_prefix))
     blueprint.register_error_handler(ComfyFilesError, problems.answer_error)
+    # Each by its number, too: Flask prefers a host's handler of a number to one of ours of all.
+    for status in default_exceptions:
+        blueprint.register_error_handler(status, problems.answer_http_error)
     blueprint.register_error_handler(HTTPException, problems.answer_http_error)
     return blueprint
 

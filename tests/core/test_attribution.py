@@ -46,9 +46,10 @@ def test_a_job_takes_what_comfyui_wrote_under_its_name(
     before = outputs(output_root)
     report = manager.organize_output(job_id)
     assert sorted(record.original_path for record in report) == sorted(taken)
-    assert outputs(output_root).items() >= {
-        path: entry for path, entry in before.items() if path not in taken
-    }.items()
+    assert (
+        outputs(output_root).items()
+        >= {path: entry for path, entry in before.items() if path not in taken}.items()
+    )
 
 
 def test_names_that_could_be_another_job_s_are_left_and_reported(manager: FileManager) -> None:

@@ -9,11 +9,9 @@ import pytest
 
 from flask_comfy_files import FileManager
 from flask_comfy_files.core.errors import (
-    ConflictError,
     IdentifierCaseError,
     InvalidInputError,
     JobInOtherProjectError,
-    JobNotFoundError,
 )
 from flask_comfy_files.core.lock import hold
 from tests.conftest import MakeTree, OpenManager
@@ -48,7 +46,11 @@ def test_a_job_whose_file_is_still_being_written_is_pending_and_keeps_what_is_th
     assert answer.organize_error == "still_being_written"
     (pending,) = manager.get_pending_jobs()
     assert (pending.job_id, pending.project_id, pending.prompt_id) == ("job_1", "tokyo", "run-1")
-    assert pending.files == (("job_1_00001_.png", "output"), ("a.png", "output"), ("b.png", "output"))
+    assert pending.files == (
+        ("job_1_00001_.png", "output"),
+        ("a.png", "output"),
+        ("b.png", "output"),
+    )
     assert pending.operation_id == answer.organize_operation_id
     assert pending.since == "2026-02-03T04:05:06Z"
     stats = manager.get_system_stats()
@@ -205,13 +207,13 @@ def test_a_job_without_files_is_complete_and_not_pending(manager: FileManager) -
     assert manager.get_job_files("job_9").reason is not None
 
 
-def test_a_pending_job_that_contradicts_one_organized_meanwhile_does_not_enter_the_document(
+def test_a_job_that_is_contradicted_while_it_fails_is_refused_and_not_remembered(
     output_root: Path, open_manager: OpenManager
 ) -> None:
     other = open_manager(output_root)
 
     class Meanwhile(Clock):
-        """At its second look somebody else organizes the job under another spelling."""
+        """A clock at whose second look somebody else organizes the job under another spelling."""
 
         looks = 0
 
@@ -222,11 +224,7 @@ def test_a_pending_job_that_contradicts_one_organized_meanwhile_does_not_enter_t
             return NOW
 
     manager = open_manager(output_root, clock=Meanwhile(), request_budget_seconds=1e-9)
-    with_other_case = "Batch"
-    try:
-        manager.complete_job(with_other_case, files=["adv_00001.png"])
-    except ConflictError:
-        pass
-    with pytest.raises(JobNotFoundError):
-        other.get_job_files(with_other_case)
+    with pytest.raises(IdentifierCaseError, match="'batch'"):
+        manager.complete_job("Batch", files=["adv_00001.png"])
+    assert manager.get_pending_jobs() == []
     assert_sound(output_root)

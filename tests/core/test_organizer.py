@@ -100,7 +100,8 @@ def test_the_record_of_a_video_says_all_that_is_known(
     report = manager.organize_output(
         "AnimateDiff", "tokyo", prompt_id="d6cf22c3-3832", files=["AnimateDiff_00001.mp4"]
     )
-    (record,) = report
+    record, preview = report
+    assert (preview.original_path, preview.generation_type) == ("AnimateDiff_00001.png", "video")
     path = f"projects/tokyo/AnimateDiff/AnimateDiff_{TIMESTAMP}_video.mp4"
     assert len(record.file_id) == 32
     assert int(record.file_id, 16)
@@ -172,7 +173,9 @@ def test_files_are_numbered_by_type_whatever_their_extension(manager: FileManage
         "image_3.exr",
         "gif.gif",
         "image_4.png",
+        "image_5.png",
     ]
+    assert list(report)[-1].original_path == "vhs/loop_00001.png", "written beside the GIF"
 
 
 def test_a_preview_beside_a_clip_says_what_was_generated(manager: FileManager) -> None:
@@ -215,9 +218,7 @@ def test_an_extension_that_lies_is_noted_and_the_file_is_taken(
         }
     )
     report = open_manager(root).organize_output("job_1")
-    assert [
-        (record.file_extension, record.file_type, record.media_type) for record in report
-    ] == [
+    assert [(record.file_extension, record.file_type, record.media_type) for record in report] == [
         (".jpg", "image", "image/png"),
         (".png", "image", "video/mp4"),
         (".html", "other", "application/octet-stream"),
@@ -487,7 +488,9 @@ def test_a_folder_that_is_a_link_is_never_followed(
     report = manager.organize_output("job_1", files=named)
     assert reasons(report).keys() == set(named)
     assert report.moved.files == 0
-    assert {path: entry for path, entry in read_tree(root.parent).items() if path in before} == before
+    assert {
+        path: entry for path, entry in read_tree(root.parent).items() if path in before
+    } == before
 
 
 def test_a_link_in_the_way_of_the_job_s_folder_is_never_followed(
@@ -573,7 +576,7 @@ def test_files_below_projects_that_nobody_recorded_may_be_named(manager: FileMan
 STRANGE_NAMES = {
     "255 bytes": "job_1_" + "L" * 245 + ".png",
     "255 bytes of accents": "é" * 125 + "x.png",
-    "spaces and quotes": "job_1_it's \"quoted\" `so`.png",
+    "spaces and quotes": 'job_1_it\'s "quoted" `so`.png',
     "newline": "job_1_two\nlines.png",
     "control characters": "job_1_\x01\x1b[31m.png",
     "unicode": "job_1_キャラ 01 – été 🎬.png",
@@ -779,7 +782,9 @@ def test_a_file_that_another_takes_the_place_of_while_it_is_read_waits_for_a_lat
     other.write_bytes(recording(BATCH[3]))
     set_modified(other, AN_HOUR_AGO)
     happened = during_the_checksum_of(
-        monkeypatch, output_root, lambda: os.replace(other, output_root / BATCH[0])  # noqa: PTH105
+        monkeypatch,
+        output_root,
+        lambda: os.replace(other, output_root / BATCH[0]),  # noqa: PTH105
     )
     report = manager.organize_output("batch")
     assert happened

@@ -315,6 +315,16 @@ def original_paths(root: Path, job_id: str) -> list[str]:
         return [record.original_path for record in manager.get_job_files(job_id)]
 
 
+def expect_recovery(scenario: Scenario, root: Path) -> None:
+    """Make the next change and expect a sound library; do the work again and expect all of it to be done."""
+    check_nothing_is_lost(root, scenario.inputs)
+    make_next_change(root)
+    check_library(root, scenario.inputs)
+    scenario.finished(root)
+    check_library(root, scenario.inputs)
+    assert sorted(original_paths(root, scenario.job_id)) == sorted(scenario.expected)
+
+
 @dataclass(frozen=True)
 class End:
     """How a child ended: its exit code, or minus the signal; and what it said: its result as JSON, or why not."""

@@ -85,7 +85,10 @@ def test_files_are_taken_as_the_history_of_comfyui_lists_them(
         "files": history_files("vhs_mp4"),
     }
     answer = organized(client, said)
-    (record,) = answer["organized_files"]
+    record, preview = answer["organized_files"]
+    assert preview["original_path"] == "AnimateDiff_00001.png", (
+        "its first frame, which is not named"
+    )
     assert_record(
         record,
         output_root,

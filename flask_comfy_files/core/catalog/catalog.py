@@ -39,7 +39,7 @@ from flask_comfy_files.core.errors import (
 from flask_comfy_files.core.layout import DOCUMENT, INDEX, LOCK, file_path
 
 _log = logging.getLogger(__name__)
-_TAIL_BYTES: Final = 32
+_BUSY_CODES: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 
 
 class Catalog:
@@ -71,7 +71,16 @@ class Catalog:
         Raises:
             LibraryUnavailableError: The root or the document cannot be read, or it is another
             library's. DocumentDamagedError: The document is none of ours, or damaged.
+            StorageError: The index turned out to be damaged; the next call does without it.
         """
+        try:
+            with self._answering() as reader:
+                yield reader
+        except sqlite3.Error as error:
+            raise self._index_failed("Reading", error) from error
+
+    @contextlib.contextmanager
+    def _answering(self) -> Iterator[Reader]:
         with document.open_document(self._root) as descriptor, contextlib.ExitStack() as stack:
             if descriptor is None:
                 self._identity.require_new()
@@ -131,11 +140,14 @@ class Catalog:
         except ComfyFilesError:
             raise
         except sqlite3.Error as error:
-            raise StorageError(
-                "Updating", INDEX, str(error), "The next change tries again."
-            ) from error
+            raise self._index_failed("Updating", error) from error
         except OSError as error:
             durable.refuse("Changing the library in", "", error)
+
+    def _index_failed(self, action: str, error: sqlite3.Error) -> StorageError:
+        if getattr(error, "sqlite_errorcode", None) not in _BUSY_CODES:
+            self._index.distrust()
+        return StorageError(action, INDEX, str(error), "The next change tries again.")
 
     @contextlib.contextmanager
     def _locked(self, lock_timeout_s: float | None) -> Iterator[Writer]:

@@ -82,6 +82,20 @@ def decode(line: bytes) -> dict[str, Any] | None:
     return change if isinstance(change, dict) else None
 
 
+def _decode_start(raw: bytes) -> tuple[int, dict[str, Any]] | None:
+    """Return the length and the change of a line with whatever is left of the separator behind it."""
+    content = raw.removesuffix(b"\n").removesuffix(b",")
+    change = decode(content)
+    if change is not None:
+        return len(content), change
+    # A torn append may have left anything there, or nothing: the line ends where its check fits.
+    for check in _CHECK.finditer(raw):
+        change = decode(raw[: check.end()])
+        if change is not None:
+            return check.end(), change
+    return None
+
+
 @contextlib.contextmanager
 def open_document(root: str, flags: int = os.O_RDONLY) -> Iterator[int | None]:
     """Open the document without following a link; ``None`` when there is none.
@@ -199,11 +213,10 @@ class Scan:
                 return None
         elif separator != b",\n":
             return None
-        content = raw[:-1].removesuffix(b",")
-        change = decode(content) if raw.endswith(b"\n") else None
-        if change is None:
+        found = _decode_start(raw)
+        if found is None:
             return None
-        line = Line(self.position + len(separator), len(content), change)
+        line = Line(self.position + len(separator), *found)
         # The separator of the next line is read again with it.
         source.seek(line.end)
         self.position = line.end

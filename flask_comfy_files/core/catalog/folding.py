@@ -66,7 +66,7 @@ def _fold_files(connection: sqlite3.Connection, line: Line, counted: _Counted) -
     size = 0
     for stored in files:
         size += stored["file_size"]
-        counted.add_files(project_id, stored["file_type"], 1, stored["file_size"])
+        counted.add_files(project_id, stored["file_type"], 1, _counted_size(stored))
     connection.execute(
         "UPDATE jobs SET operation_id = ?, file_count = file_count + ?, total_size = total_size + ?"
         " WHERE job_id = ?",
@@ -74,7 +74,7 @@ def _fold_files(connection: sqlite3.Connection, line: Line, counted: _Counted) -
     )
     _set_state(connection, job_id, change.get("state", {}))
     connection.executemany(
-        "INSERT INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)",
+        "INSERT INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)",
         [
             (
                 stored["file_id"],
@@ -84,6 +84,7 @@ def _fold_files(connection: sqlite3.Connection, line: Line, counted: _Counted) -
                 stored["prompt_id"],
                 stored["file_type"],
                 stored["file_size"],
+                _counted_size(stored),
                 line.offset,
                 line.length,
                 ordinal,
@@ -107,7 +108,7 @@ def _begin_job(
         counted.add_job(project_id)
         return
     earlier = connection.execute(
-        "DELETE FROM files WHERE job_id = ? RETURNING file_type, file_size", (job_id,)
+        "DELETE FROM files WHERE job_id = ? RETURNING file_type, counted_size", (job_id,)
     )
     for file_type, size in earlier.fetchall():
         counted.add_files(project_id, file_type, -1, -size)
@@ -121,6 +122,8 @@ def _fold_state(connection: sqlite3.Connection, line: Line, counted: _Counted) -
         if overlay.get("withdrawn"):
             _withdraw(connection, job_id, file_id, counted)
         else:
+            if overlay.get("same_file_as"):
+                _count_no_more(connection, job_id, file_id, counted)
             connection.execute(
                 "UPDATE files SET overlay = json_patch(coalesce(overlay, '{}'), ?1),"
                 " path = coalesce(?2, path) WHERE file_id = ?3",
@@ -129,14 +132,31 @@ def _fold_state(connection: sqlite3.Connection, line: Line, counted: _Counted) -
 
 
 def _withdraw(connection: sqlite3.Connection, job_id: str, file_id: str, counted: _Counted) -> None:
-    query = "DELETE FROM files WHERE file_id = ? RETURNING file_type, file_size"
-    for file_type, size in connection.execute(query, (file_id,)).fetchall():
+    query = "DELETE FROM files WHERE file_id = ? RETURNING file_type, file_size, counted_size"
+    for file_type, size, counted_size in connection.execute(query, (file_id,)).fetchall():
         job = connection.execute(
             "UPDATE jobs SET file_count = file_count - 1, total_size = total_size - ?"
             " WHERE job_id = ? RETURNING project_id",
             (size, job_id),
         )
-        counted.add_files(job.fetchone()[0], file_type, -1, -size)
+        counted.add_files(job.fetchone()[0], file_type, -1, -counted_size)
+
+
+def _count_no_more(
+    connection: sqlite3.Connection, job_id: str, file_id: str, counted: _Counted
+) -> None:
+    """Leave the counting of a file's bytes to the record with which it now shares them."""
+    query = "UPDATE files SET counted_size = 0 WHERE file_id = ?1 RETURNING file_type, file_size"
+    (project_id,) = connection.execute(
+        "SELECT project_id FROM jobs WHERE job_id = ?", (job_id,)
+    ).fetchone()
+    for file_type, size in connection.execute(query, (file_id,)).fetchall():
+        counted.add_files(project_id, file_type, 0, -size)
+
+
+def _counted_size(stored: Mapping[str, Any]) -> int:
+    """Return the bytes by which a file adds to the totals: none where another record has them."""
+    return 0 if stored.get("same_file_as") else int(stored["file_size"])
 
 
 def _set_state(connection: sqlite3.Connection, job_id: str, state: Mapping[str, Any]) -> None:

@@ -109,6 +109,8 @@ def make_state_folder(root: str) -> None:
         with durable.open_root(root) as folder:
             if durable.make_folder(folder, STATE):
                 durable.sync_folder(folder)
+        with durable.open_folder(root, STATE):  # a link in its place would lead us elsewhere
+            pass
     except OSError as error:
         raise unwritable(STATE, error) from error
 

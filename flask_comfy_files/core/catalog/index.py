@@ -25,24 +25,45 @@ CREATE TABLE mark (
     version INTEGER, library_id TEXT, generation INTEGER, position INTEGER, tail BLOB, seq INTEGER
 );
 CREATE TABLE jobs (
-    job_id TEXT PRIMARY KEY, comparable TEXT UNIQUE, project_id TEXT, created_at TEXT, operation_id
-    TEXT, file_count INTEGER NOT NULL DEFAULT 0, total_size INTEGER NOT NULL DEFAULT 0, state TEXT
-    NOT NULL DEFAULT '{}', is_pending INTEGER NOT NULL DEFAULT 0
+    job_id TEXT PRIMARY KEY,
+    comparable TEXT UNIQUE,
+    project_id TEXT,
+    created_at TEXT,
+    operation_id TEXT,
+    file_count INTEGER NOT NULL DEFAULT 0,
+    total_size INTEGER NOT NULL DEFAULT 0,
+    state TEXT NOT NULL DEFAULT '{}',
+    is_pending INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 CREATE INDEX jobs_of_project ON jobs (project_id, created_at, job_id);
 CREATE INDEX pending_jobs ON jobs (job_id) WHERE is_pending;
 CREATE TABLE projects (
-    project_id TEXT PRIMARY KEY, comparable TEXT UNIQUE, job_count INTEGER NOT NULL DEFAULT 0,
-    file_count INTEGER NOT NULL DEFAULT 0, total_size INTEGER NOT NULL DEFAULT 0
+    project_id TEXT PRIMARY KEY,
+    comparable TEXT UNIQUE,
+    job_count INTEGER NOT NULL DEFAULT 0,
+    file_count INTEGER NOT NULL DEFAULT 0,
+    total_size INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 CREATE TABLE types (
-    project_id TEXT, file_type TEXT, file_count INTEGER NOT NULL DEFAULT 0, total_size INTEGER NOT
-    NULL DEFAULT 0, PRIMARY KEY (project_id, file_type)
+    project_id TEXT,
+    file_type TEXT,
+    file_count INTEGER NOT NULL DEFAULT 0,
+    total_size INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (project_id, file_type)
 ) WITHOUT ROWID;
 CREATE TABLE files (
-    file_id TEXT NOT NULL UNIQUE, job_id TEXT, path TEXT NOT NULL, original_path BLOB NOT
-    NULL, prompt_id TEXT, file_type TEXT NOT NULL, file_size INTEGER NOT NULL, offset INTEGER NOT
-    NULL, length INTEGER NOT NULL, ordinal INTEGER NOT NULL, overlay TEXT
+    file_id TEXT NOT NULL UNIQUE,
+    job_id TEXT,
+    path TEXT NOT NULL,
+    original_path BLOB NOT NULL,
+    prompt_id TEXT,
+    file_type TEXT NOT NULL,
+    file_size INTEGER NOT NULL,
+    counted_size INTEGER NOT NULL,
+    offset INTEGER NOT NULL,
+    length INTEGER NOT NULL,
+    ordinal INTEGER NOT NULL,
+    overlay TEXT
 );
 """
 
@@ -79,6 +100,7 @@ class Index:
         self._idle: list[tuple[tuple[int, int], sqlite3.Connection]] = []
         self._owner = os.getpid()
         self._inherited: list[Any] = []
+        self._distrusted: tuple[int, int] | None = None
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -107,11 +129,17 @@ class Index:
         for leftover in ("", "-wal", "-shm"):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._path + leftover)
+        self._distrusted = None
         connection = _connect(self._path, "rwc")
         try:
             connection.executescript(f"BEGIN;{_SCHEMA}COMMIT;")
         finally:
             connection.close()
+
+    def distrust(self) -> None:
+        """Use the index file that is there now no more: it turned out to be damaged, and is to be made anew."""
+        with contextlib.suppress(sqlite3.Error):
+            self._distrusted = self._identity()
 
     def close(self) -> None:
         """Close all connections that are not in use."""
@@ -158,6 +186,9 @@ class Index:
             facts = os.stat(self._path)
         except OSError as error:
             raise sqlite3.OperationalError(str(error)) from error
+        if self._distrusted == (facts.st_dev, facts.st_ino):
+            message = "it was found damaged"
+            raise sqlite3.DatabaseError(message)
         return facts.st_dev, facts.st_ino
 
 
@@ -166,7 +197,8 @@ class MemoryIndex:
 
     def __init__(self) -> None:
         """Make an empty index."""
-        self._lock = threading.Lock()
+        # A thread may ask again while it reads.
+        self._lock = threading.RLock()
         self._connection = sqlite3.connect(
             ":memory:", isolation_level=None, check_same_thread=False
         )

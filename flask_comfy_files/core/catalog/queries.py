@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -99,6 +100,12 @@ def find_file(connection: sqlite3.Connection, key: str) -> FileRow | None:
     except UnicodeEncodeError:  # half a surrogate pair: our own ids and paths are plain
         return None
     return None if row is None else _file_row(row)
+
+
+def files_named(connection: sqlite3.Connection, original_path: str) -> list[FileRow]:
+    """Return all files that ComfyUI wrote under a path, oldest first."""
+    query = f"SELECT {_FILE_COLUMNS} FROM files WHERE original_path = ? ORDER BY rowid"
+    return [_file_row(row) for row in connection.execute(query, (os.fsencode(original_path),))]
 
 
 def owner_of(connection: sqlite3.Connection, path: str) -> tuple[str | None] | None:

@@ -61,6 +61,10 @@ class Reader:
         row = queries.find_file(self._connection, key)
         return None if row is None else self._records([row])[0]
 
+    def files_named(self, original_path: str) -> tuple[FileRecord, ...]:
+        """Return all files that ComfyUI wrote under a path, oldest first."""
+        return self._records(queries.files_named(self._connection, original_path))
+
     def owner_of(self, path: str) -> tuple[str | None] | None:
         """Return the owner of the file recorded at a path in a tuple (a legacy file has none), or ``None``."""
         return queries.owner_of(self._connection, path) if path.isascii() else None

@@ -60,8 +60,10 @@ def iter_png_texts(source: Source, key: str) -> Iterator[bytes]:
 
 def _png_text(source: Source, kind: bytes, content: bytes) -> bytes:
     if kind == b"iTXt":
-        # Compressed or not, the method, the language and the translated keyword precede the text.
-        _, _, text = content[2:].split(b"\0", 2) if content.count(b"\0", 2) > 1 else (b"",) * 3
+        # Two bytes about compression, then the language, the translated keyword and the text.
+        if content.count(b"\0", 2) < 2:  # noqa: PLR2004 - one behind each of the first two
+            raise MalformedError
+        text = content[2:].split(b"\0", 2)[2]
         return source.unpack(text) if content[:1] == b"\1" else text
     text = source.unpack(content[1:]) if kind == b"zTXt" else content
     return text.decode("latin-1").encode()

@@ -28,7 +28,7 @@ def iter_texts_in(document: object, key: str) -> Iterator[bytes]:
         return
     value = document[key]
     try:
-        yield (value if isinstance(value, str) else json.dumps(value)).encode()
+        yield (value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)).encode()
     except (UnicodeEncodeError, RecursionError):
         # Half a surrogate pair, or nested to just within the parser's depth: there, but no text.
         yield b""

@@ -104,9 +104,9 @@ def _texts(descriptor: int, size: int, extension: str, key: str) -> set[bytes]:
     reader = _READERS.get(extension)
     if reader is not None:
         with contextlib.suppress(PastEndError, MalformedError, BudgetSpentError):
-            # Not ``update(…)``, which would promise nothing about the texts before a fault.
+            # Not ``update``, which promises nothing about the texts before a fault.
             for text in reader(Source(descriptor, size), key):
-                found.add(text)  # noqa: PERF403
+                found.add(text)
     return found
 
 

@@ -1,14 +1,14 @@
 """Texts in MP4 and QuickTime, and in Matroska and WebM.
 
-Sources: ISO/IEC 14496-12, section 4.2 (boxes) and 8.11 (``meta``), and Apple's "QuickTime File Format",
-chapter "Metadata", for ``keys`` and ``ilst``; RFC 8794 (EBML), sections 4 to 6, and RFC 9559 (Matroska), section
-5.1.8, for ``SimpleTag``, whose names ffmpeg writes in capitals.
+Sources: ISO/IEC 14496-12, sections 4.2 (boxes) and 8.11 (``meta``), and the chapter "Metadata" of
+Apple's "QuickTime File Format" for ``keys`` and ``ilst``; RFC 8794 (EBML), sections 4 to 6, and RFC
+9559 (Matroska), section 5.1.8, for ``SimpleTag``, whose names ffmpeg writes in capitals.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from flask_comfy_files.core.containers.window import MalformedError, PastEndError
@@ -16,7 +16,6 @@ from flask_comfy_files.core.tags.source import Source
 
 _BOX_HEADER_BYTES: Final = 8
 _LONG_BOX_HEADER_BYTES: Final = 16
-_METADATA_PATHS: Final = ((b"moov", b"udta", b"meta"), (b"moov", b"meta"))
 _KEYS_HEADER_BYTES: Final = 8
 _MOST_KEYS: Final = 1000
 _UTF_8: Final = 1
@@ -35,30 +34,27 @@ class _Part(NamedTuple):
     end: int
 
 
-_IterParts = Callable[[Source, int, int], Iterator[_Part]]
-
-
-def _iter_at(
-    path: tuple[bytes, ...], iter_parts: _IterParts, source: Source, start: int, end: int
-) -> Iterator[_Part]:
-    """Yield every part that lies in parts of these kinds, one within the other."""
-    for part in iter_parts(source, start, end):
-        if part.kind == path[0] and len(path) == 1:
-            yield part
-        elif part.kind == path[0]:
-            yield from _iter_at(path[1:], iter_parts, source, part.start, part.end)
-
-
 def iter_isobmff_texts(source: Source, key: str) -> Iterator[bytes]:
     """Yield the texts of the metadata items of this name, as ``use_metadata_tags`` writes them."""
     if source.read(4, 4) != b"ftyp":
         return
-    for path in _METADATA_PATHS:
-        for metadata in _iter_at(path, _iter_boxes, source, 0, source.size):
-            # QuickTime's ``meta`` has no version, that of ISO has.
-            bare = source.read(metadata.start + 4, 4) == b"hdlr"
-            start = metadata.start + (0 if bare else 4)
-            yield from _iter_item_texts(source, start, metadata.end, key.encode())
+    for metadata in _iter_metadata(source):
+        # QuickTime's ``meta`` has no version, that of ISO has.
+        bare = source.read(metadata.start + 4, 4) == b"hdlr"
+        start = metadata.start + (0 if bare else 4)
+        yield from _iter_item_texts(source, start, metadata.end, key.encode())
+
+
+def _iter_metadata(source: Source) -> Iterator[_Part]:
+    """Yield the ``meta`` boxes of the movie header, and of the user data in it."""
+    for header in _iter_boxes(source, 0, source.size):
+        if header.kind == b"moov":
+            for part in _iter_boxes(source, header.start, header.end):
+                if part.kind == b"meta":
+                    yield part
+                elif part.kind == b"udta":
+                    inside = _iter_boxes(source, part.start, part.end)
+                    yield from (box for box in inside if box.kind == b"meta")
 
 
 def _iter_item_texts(source: Source, start: int, end: int, key: bytes) -> Iterator[bytes]:
@@ -109,13 +105,26 @@ def iter_matroska_texts(source: Source, key: str) -> Iterator[bytes]:
     if source.read(0, len(_EBML)) != _EBML:
         return
     wanted = key.lower().encode()
-    for tag in _iter_at(_SIMPLE_TAG_PATH, _iter_elements, source, 0, source.size):
+    for tag in _iter_simple_tags(source, 0, source.size, _SIMPLE_TAG_PATH):
         parts = list(_iter_elements(source, tag.start, tag.end))
         names = [part for part in parts if part.kind == _TAG_NAME]
         if any(_content(source, name, len(wanted)).lower() == wanted for name in names):
             for part in parts:
                 if part.kind == _TAG_STRING:
                     yield _content(source, part, part.end - part.start).rstrip(b"\0")
+
+
+def _iter_simple_tags(
+    source: Source, start: int, end: int, path: tuple[bytes, ...]
+) -> Iterator[_Part]:
+    """Yield every element that lies in elements of these kinds, one within the other."""
+    for element in _iter_elements(source, start, end):
+        if element.kind == path[0]:
+            inside = path[1:]
+            if inside:
+                yield from _iter_simple_tags(source, element.start, element.end, inside)
+            else:
+                yield element
 
 
 def _content(source: Source, part: _Part, longest: int) -> bytes:
@@ -136,13 +145,15 @@ def _element_at(source: Source, offset: int, end: int) -> _Part:
     raw = source.read(offset, min(longest, end - offset))
     id_length = _vint_length(raw, _LONGEST_ELEMENT_ID)
     size_length = _vint_length(raw[id_length:], _LONGEST_ELEMENT_SIZE)
+    header_bytes = id_length + size_length
+    if header_bytes > len(raw):
+        raise PastEndError
     # The one bit that marks the length is no part of the size; a size of ones only is "unknown".
     value_bits = (1 << 7 * size_length) - 1
-    size = int.from_bytes(raw[id_length : id_length + size_length], "big") & value_bits
-    start = offset + id_length + size_length
-    is_open_ended = size == value_bits
-    # A writer cut short leaves the segment longer than the file; what is there can be read.
-    return _Part(raw[:id_length], start, end if is_open_ended else min(start + size, end))
+    size = int.from_bytes(raw[id_length:header_bytes], "big") & value_bits
+    start = offset + header_bytes
+    # A writer cut short leaves a segment longer than the file: what is there can be read.
+    return _Part(raw[:id_length], start, end if size == value_bits else min(start + size, end))
 
 
 def _vint_length(raw: bytes, longest: int) -> int:

@@ -1,0 +1,172 @@
+"""Which files a ComfyUI run made: those that its history names, and those beside them that it does not.
+
+A name in the history is a claim. It holds when the file's modification time lies within the run, since
+the name may by now stand for a later run's file, and when the node was not cached, since then an earlier
+run wrote the file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import os
+import re
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from flask_comfy_files.core import durable
+from flask_comfy_files.core.attribution import (
+    Attribution,
+    Candidate,
+    NamedFile,
+    OwnerOf,
+    why_not,
+)
+from flask_comfy_files.core.comfyui import Output, Run
+from flask_comfy_files.core.errors import UnsafePathError
+from flask_comfy_files.core.layout import require_relative_path, split
+from flask_comfy_files.core.records import Evidence, LeftFile, SkipReason
+
+TOLERANCE: Final = timedelta(milliseconds=50)
+"""The kernel's clock for time stamps lags some milliseconds; runs of cached graphs lie 160 apart."""
+
+_FRAME_NUMBER: Final = re.compile(r"%0([1-9])d")
+_VIDEO_COMBINE: Final = re.compile(r"_[0-9]{5,}$", re.ASCII)
+"""How Video Combine's counter ends a stem; the savers of ComfyUI itself put another ``_`` behind theirs."""
+_DATASET_SAVERS: Final = frozenset({"SaveImageDataSetToFolder", "SaveImageTextDataSetToFolder"})
+
+
+class Verdict(enum.Enum):
+    """Whether a file's time fits a run."""
+
+    MADE = enum.auto()
+    EARLIER = enum.auto()
+    LATER = enum.auto()
+    UNSURE = enum.auto()
+    """The time stamp is too coarse to tell; the neighbouring runs may."""
+
+
+def attribute_by_history(root: str, job_id: str, run: Run, owner_of: OwnerOf) -> Attribution:
+    """Return the files that a run claims, in the order in which its nodes ran, and what was passed over.
+
+    Raises:
+        OSError: A folder that it names cannot be listed.
+    """
+    candidates: dict[str, Candidate] = {}
+    skipped = {
+        path: LeftFile(path=path, reason=SkipReason.NOT_AN_OUTPUT) for path in run.passed_over
+    }
+    for output, is_expected in _claimed(root, run):
+        reason = why_not(job_id, NamedFile(output.path), owner_of)
+        if reason is not None:
+            skipped[output.path] = LeftFile(path=output.path, reason=reason)
+        elif owner_of(output.path) is None and output.path not in candidates:
+            candidates[output.path] = Candidate(
+                output.path, Evidence.HISTORY, output.node_id, is_expected=is_expected
+            )
+    return Attribution(tuple(candidates.values()), tuple(skipped.values()))
+
+
+def _claimed(root: str, run: Run) -> Iterator[tuple[Output, bool]]:
+    """Yield files with whether the history names them; what it does not name need not be there."""
+    named = {output.path for output in run.outputs}
+    for output in run.outputs:
+        pattern = _FRAME_NUMBER.search(split(output.path)[1])
+        if pattern is None:
+            yield output, not output.is_guess
+        else:
+            for path in _frames(root, output.path, pattern):
+                yield Output(path, output.node_id), True
+        for path in siblings(output.path):
+            if path not in named:
+                yield Output(path, output.node_id), False
+    for path, node_id in _dataset_files(root, run):
+        yield Output(path, node_id), False
+
+
+def siblings(path: str) -> list[str]:
+    """Return the paths at which a saver may have put something beside a file without naming it.
+
+    Video Combine writes the first frame as PNG, and the silent clip beside the one with sound; others write
+    the caption or the workflow under the same stem.
+    """
+    return list(_iter_siblings(path))
+
+
+def _iter_siblings(path: str) -> Iterator[str]:
+    stem, extension = os.path.splitext(path)
+    base = stem.removesuffix("-audio")
+    frames = _FRAME_NUMBER.search(split(stem)[1])
+    if frames is not None:
+        base = stem[: stem.rindex(frames[0])].rstrip(".")
+    is_combined = _VIDEO_COMBINE.search(base) is not None
+    if is_combined and (extension.lower() in _CLIPS or frames is not None):
+        yield f"{base}.png"
+    if is_combined and base != stem and frames is None:
+        yield base + extension
+    if extension.lower() not in _SIDECARS:
+        yield from (stem + sidecar for sidecar in _SIDECARS)
+
+
+_CLIPS: Final = frozenset({".mp4", ".webm", ".mkv", ".mov", ".gif", ".webp", ".avi", ".m4v"})
+_SIDECARS: Final = (".txt", ".json", ".caption", ".csv", ".md", ".yaml", ".yml")
+
+
+def _frames(root: str, path: str, pattern: re.Match[str]) -> list[str]:
+    """Return the frames on disk that a name with ``%03d`` stands for."""
+    folder, name = split(path)
+    digits = f"[0-9]{{{pattern[1]},}}"
+    form = re.compile(re.escape(name).replace(re.escape(pattern[0]), digits))
+    return sorted(found for found in _listed(root, folder) if form.fullmatch(split(found)[1]))
+
+
+def _dataset_files(root: str, run: Run) -> Iterator[tuple[str, str]]:
+    """Yield what may be a data set's: its nodes name nothing, but the graph says into which folder they write."""
+    for node_id, node in run.graph.items():
+        if not isinstance(node, dict) or node.get("class_type") not in _DATASET_SAVERS:
+            continue
+        inputs = node.get("inputs")
+        if node_id in run.cached_nodes or not isinstance(inputs, dict):
+            continue
+        with contextlib.suppress(UnsafePathError):
+            folder = require_relative_path("folder_name", inputs.get("folder_name"))
+            for path in sorted(_listed(root, folder)):
+                yield path, node_id
+
+
+def _listed(root: str, folder: str) -> list[str]:
+    try:
+        with durable.open_folder(root, folder) as descriptor:
+            names = os.listdir(descriptor)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [f"{folder}/{name}" if folder else name for name in names]
+
+
+def judge(run: Run, modified_ns: int) -> Verdict:
+    """Say whether a file was last written while a run was under way."""
+    modified_at = datetime.fromtimestamp(modified_ns / 1e9, UTC)
+    # A whole second may be all that the file system keeps: then the file is as old as any moment of it.
+    spread = timedelta(0) if modified_ns % 1_000_000_000 else timedelta(seconds=1)
+    starts, ends = run.started_at, run.finished_at
+    if starts is not None and modified_at + spread < starts - TOLERANCE:
+        return Verdict.EARLIER
+    if ends is not None and modified_at > ends + TOLERANCE:
+        return Verdict.LATER
+    if starts is None or ends is None:
+        return Verdict.UNSURE
+    return Verdict.UNSURE if spread else Verdict.MADE
+
+
+def is_the_only_one(run: Run, others: Iterable[Run], path: str, modified_ns: int) -> bool:
+    """Say whether, of the runs that name a path, none but this one can have made the file there."""
+    rivals = (other for other in others if other.prompt_id != run.prompt_id)
+    return run.started_at is not None and not any(
+        judge(other, modified_ns) in {Verdict.MADE, Verdict.UNSURE}
+        and any(
+            output.path == path and output.node_id not in other.cached_nodes
+            for output in other.outputs
+        )
+        for other in rivals
+    )

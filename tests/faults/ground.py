@@ -1,0 +1,74 @@
+"""Where the tests of this folder work: output roots that are put back as they were, with mounts in them."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.crash.library_check import Scenario
+
+Mount = Callable[..., Path]
+"""Mounts something on a folder: ``mount(place, *options)``."""
+
+
+@dataclass
+class Ground:
+    """A scenario's output root in a folder, and what went wrong on it so far."""
+
+    folder: Path
+    scenario: Scenario
+    complaints: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """Lay the scenario out where it is only copied from."""
+        self.scenario.lay_out(self._untouched)
+
+    @property
+    def _untouched(self) -> Path:
+        return self.folder / "untouched"
+
+    @property
+    def root(self) -> Path:
+        """The output root, always at the same path, so that the system calls stay the same."""
+        return self.folder / "output"
+
+    @property
+    def log(self) -> Path:
+        """Where strace writes."""
+        return self.folder / "strace.log"
+
+    def renew(self) -> None:
+        """Put the output root back as it was, around whatever is mounted in it."""
+        self.root.mkdir(exist_ok=True)
+        empty(self.root)
+        shutil.copytree(self._untouched, self.root, dirs_exist_ok=True)
+
+    @contextlib.contextmanager
+    def hearing(self, where: object) -> Iterator[None]:
+        """Note what goes wrong here, and go on: the next fault may tell more."""
+        try:
+            yield
+        except (Exception, pytest.fail.Exception) as error:  # noqa: BLE001 - told by ``conclude``
+            self.complaints.append(f"{where}\n    {type(error).__name__}: {error}")
+
+    def conclude(self) -> None:
+        """Fail if anything went wrong."""
+        if self.complaints:
+            shown = "\n".join(self.complaints[:20])
+            pytest.fail(f"{len(self.complaints)} times it went wrong:\n{shown}", pytrace=False)
+
+
+def empty(folder: Path) -> None:
+    """Remove everything from a folder but mount points."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            empty(path)
+            with contextlib.suppress(OSError):  # something is mounted on it, or on a folder in it
+                path.rmdir()
+        else:
+            path.unlink()

@@ -1,0 +1,57 @@
+#!/bin/sh
+# Runs the tests that need root, strace or mounts. Everything they mount lives in a namespace of its
+# own, in which all file systems but the work folder and the folder for reports are read-only: whatever
+# goes wrong in a test, nothing else on this machine can change. Called by `make test-faults`.
+set -eu
+cd "$(dirname "$0")/../.."
+PATH=$PATH:/usr/sbin:/sbin
+
+give_up() {
+    echo "make test-faults: $*" >&2
+    exit 1
+}
+
+[ "$(id -u)" = 0 ] || give_up "these tests mount file systems and trace processes, so they need root: sudo make test-faults"
+
+missing() {
+    for need in strace:strace unshare:util-linux mount:mount mkfs.ext4:e2fsprogs chattr:e2fsprogs; do
+        command -v "${need%%:*}" >/dev/null || printf '%s ' "${need#*:}"
+    done
+}
+packages=$(missing)
+if [ -n "$packages" ] && command -v apt-get >/dev/null; then
+    export DEBIAN_FRONTEND=noninteractive
+    # shellcheck disable=SC2086 # one word for each package
+    apt-get install -y -qq --no-install-recommends $packages >/dev/null 2>&1 ||
+        { apt-get update -qq && apt-get install -y -qq --no-install-recommends $packages; } >/dev/null || true
+    packages=$(missing)
+fi
+[ -z "$packages" ] || give_up "install these packages first (their names on Debian): $packages"
+
+# A shim of pyenv is a script; the interpreter itself says where it lies.
+python=$("${PYTHON:-.venv/bin/python}" -c 'import sys; print(sys.executable)')
+
+# Not below TMPDIR, whose parents another user may not enter, and on a disk, which memory is not.
+work=$(mktemp -d /var/tmp/comfy-files-faults.XXXXXX)
+trap 'rm -rf --one-file-system "$work"' EXIT
+trap 'exit 1' HUP INT TERM
+chmod 755 "$work"
+reports=$PWD/build/junit
+mkdir -p "$reports"
+
+export TMPDIR="$work" PYTHONDONTWRITEBYTECODE=1 PYTHONHASHSEED=0
+unshare --mount --propagation private sh -eu -c '
+    work=$1 reports=$2 python=$3
+    shift 3
+    mount --bind "$work" "$work"
+    mount --bind "$reports" "$reports"
+    cut -d " " -f 5 /proc/self/mountinfo | while read -r escaped; do
+        place=$(printf "%b" "$escaped")
+        case $place in
+        "$work" | "$reports" | /proc | /proc/* | /sys | /sys/*) ;;
+        /) mount -o remount,bind,ro / ;;
+        *) mount -o remount,bind,ro "$place" 2>/dev/null || true ;; # hidden under another mount
+        esac
+    done
+    exec "$python" -m pytest -m faults -p no:cacheprovider --basetemp="$work/t" tests/faults "$@"
+' sh "$work" "$reports" "$python" "$@"

@@ -1,0 +1,64 @@
+"""A process is killed before every system call that changes something; the next finds a sound library."""
+
+from __future__ import annotations
+
+import functools
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.crash.library_check import (
+    OTHER_FILE_SYSTEM,
+    OTHER_FOLDER,
+    SCENARIOS,
+    delete_index,
+    expect_recovery,
+)
+from tests.faults.ground import Ground, Mount
+from tests.faults.tracing import traced
+
+pytestmark = pytest.mark.faults
+
+
+def kill_everywhere(ground: Ground) -> None:
+    """Kill at each call that changes something below the output root; expect the next change to finish or undo it.
+
+    The index survives at every second point only, and is deleted at the others: both must do.
+    """
+    act = functools.partial(ground.scenario.disturbed, ground.root)
+    ground.renew()
+    undisturbed = traced(act, ground.log)
+    assert undisturbed.end.status == 0, undisturbed.end.said
+    points = [
+        call for call in undisturbed.calls if call.changes_something and call.touches(ground.root)
+    ]
+    assert len(points) > 10
+    for number, call in enumerate(points):
+        ground.renew()
+        with ground.hearing(call):
+            killed = traced(act, ground.log, f"{call.name}:signal=KILL:when={call.ordinal}")
+            assert killed.end.status == -signal.SIGKILL, killed.end.said
+            if number % 2:
+                delete_index(ground.root)
+            expect_recovery(ground.scenario, ground.root)
+    ground.conclude()
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_a_kill_at_any_system_call_is_survived(name: str, memory: Path) -> None:
+    kill_everywhere(Ground(memory, SCENARIOS[name]))
+
+
+def test_a_kill_while_copying_across_file_systems_is_survived(memory: Path, mount: Mount) -> None:
+    ground = Ground(memory, OTHER_FILE_SYSTEM)
+    mount(ground.root / OTHER_FOLDER, "-t", "tmpfs", "tmpfs")
+    kill_everywhere(ground)
+
+
+def test_a_kill_while_copying_across_a_bind_mount_is_survived(memory: Path, mount: Mount) -> None:
+    ground = Ground(memory, OTHER_FILE_SYSTEM)
+    store = memory / "store"
+    store.mkdir()
+    mount(ground.root / "projects", "--bind", str(store))
+    kill_everywhere(ground)

@@ -1,0 +1,181 @@
+"""Several processes and threads on one library: a real gunicorn, and the command beside it."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import MakeTree
+from tests.invariants import assert_sound
+from tests.trees import outputs, recording
+from tests.web.answers import BATCH, PREFIX, Json
+
+STUDIO = """
+import os
+from flask import Flask
+from flask_comfy_files import add_file_manager_routes
+
+app = Flask(__name__)
+
+@app.post("/api/jobs/<job_id>/complete")
+def complete(job_id):
+    return {"status": "completed", "process": os.getpid()}
+
+add_file_manager_routes(app)
+if os.environ.get("USED_BEFORE_THE_FORK"):
+    manager = app.extensions["comfy_files"]
+    assert manager.organize_output("early").file_count == 1
+    assert manager.get_job_files("early").file_count == 1
+"""
+
+JOBS = [f"job_{number}" for number in range(1, 11)]
+CLIENTS = 8
+
+Call = Callable[..., Json]
+
+
+@pytest.fixture
+def output_root(make_tree: MakeTree) -> Path:
+    """Return an output folder with four images for each of many jobs."""
+    tree = {
+        f"{job_id}_0000{number}_.png": recording(name)
+        for job_id in JOBS
+        for number, name in enumerate(BATCH, 1)
+    }
+    return make_tree({**tree, "early_00001_.png": recording("pv_00001_.png")})
+
+
+@pytest.fixture
+def environ(output_root: Path, tmp_path: Path) -> dict[str, str]:
+    """Return the environment of a server and of the commands beside it."""
+    (tmp_path / "studio.py").write_text(STUDIO)
+    return {**os.environ, "COMFY_FILES_OUTPUT_DIR": str(output_root), "PYTHONPATH": str(tmp_path)}
+
+
+@contextlib.contextmanager
+def serving(environ: dict[str, str], *options: str) -> Iterator[Call]:
+    """Run gunicorn with four workers on a free port of this machine; yield what calls it."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
+        port = listener.getsockname()[1]
+        command = [
+            *(sys.executable, "-m", "gunicorn", "--workers", "4", "--bind"),
+            *(f"fd://{listener.fileno()}", "--log-level", "warning", *options, "studio:app"),
+        ]
+        with subprocess.Popen(
+            command, env=environ, pass_fds=[listener.fileno()], stderr=subprocess.PIPE
+        ) as server:
+
+            def call(method: str, url: str, body: object = None) -> Json:
+                connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+                with contextlib.closing(connection):
+                    content = None if body is None else json.dumps(body)
+                    headers = {"Content-Type": "application/json"} if content else {}
+                    connection.request(method, url, content, headers)
+                    response = connection.getresponse()
+                    answer: Json = json.loads(response.read())
+                    assert response.status == 200, answer
+                    return answer
+
+            try:
+                call("GET", f"{PREFIX}/status")  # it waits for the first worker
+                yield call
+            finally:
+                server.send_signal(signal.SIGTERM)
+                _, said = server.communicate(timeout=30)
+            assert server.returncode == 0, said.decode()
+            assert b"Traceback" not in said, said.decode()
+
+
+def complete_all(call: Call, jobs: Sequence[str]) -> list[Json]:
+    """Complete jobs one after the other, as one client does."""
+    return [{"job_id": job, **call("POST", f"/api/jobs/{job}/complete", {})} for job in jobs]
+
+
+def turned(places: int) -> list[str]:
+    """Return the jobs in another order for each client, so that they meet at some and not at others."""
+    return JOBS[places:] + JOBS[:places] if places % 2 else JOBS[places::-1] + JOBS[:places:-1]
+
+
+def organize_by_command(environ: dict[str, str], job_id: str) -> Json:
+    """Organize a job in a process of its own."""
+    command = [sys.executable, "-m", "flask", "--app", "studio", "files", "organize", job_id]
+    result = subprocess.run(
+        [*command, "--json"], env=environ, capture_output=True, check=True, timeout=60
+    )
+    answer: Json = json.loads(result.stdout)
+    return answer
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("options", "early"),
+    [([], ""), (["--preload", "--threads", "4"], "yes")],
+    ids=["workers", "preload-with-threads-and-used-before-the-fork"],
+)
+def test_clients_workers_and_the_command_complete_the_same_jobs_at_once_and_nothing_is_lost(
+    environ: dict[str, str], output_root: Path, options: list[str], early: str
+) -> None:
+    sources = {path: content for path, content in outputs(output_root).items() if path[0] == "j"}
+    with (
+        serving({**environ, "USED_BEFORE_THE_FORK": early}, *options) as call,
+        ThreadPoolExecutor(CLIENTS + 2) as pool,
+    ):
+        clients = [pool.submit(complete_all, call, turned(place)) for place in range(CLIENTS)]
+        commands = [pool.submit(organize_by_command, environ, job) for job in (JOBS[0], JOBS[-1])]
+        completed = [answer for client in clients for answer in client.result()]
+        organized = [command.result() for command in commands]
+        status = call("GET", f"{PREFIX}/status")
+        known = {job: call("GET", f"{PREFIX}/jobs/{job}")["files"] for job in JOBS}
+
+    assert len(completed) == CLIENTS * len(JOBS)
+    for answer in completed:
+        assert "organize_error" not in answer
+    for answer in [*completed, *organized]:
+        assert answer["organized_files"] == known[answer["job_id"]]
+        assert answer["file_count"] == len(BATCH)
+    assert len({answer["process"] for answer in completed}) > 1
+
+    files = [record for records in known.values() for record in records]
+    placed = outputs(output_root)
+    assert {record["original_path"]: placed[record["path"]] for record in files} == sources
+    assert len({record["path"] for record in files}) == len(files) == len(sources)
+    rest = {"early_00001_.png"} if not early else set()
+    assert {path for path in placed if not path.startswith("projects/")} == rest
+    assert len(placed) == len(sources) + 1
+    assert (status["total_files"], status["pending_jobs"]) == (len(files) + len(early[:1]), 0)
+    assert status["health"] == {"state": "ok", "messages": []}
+
+    assert_sound(output_root)
+
+
+@pytest.mark.slow
+def test_a_thread_of_a_worker_that_was_forked_finishes_what_is_pending(
+    environ: dict[str, str], output_root: Path
+) -> None:
+    with serving({**environ, "USED_BEFORE_THE_FORK": "yes"}, "--preload") as call:
+        with (output_root / "job_1_00002_.png").open("ab"):
+            answer = call("POST", "/api/jobs/job_1/complete", {})
+            assert answer["organize_error"] == "still_being_written"
+            assert call("GET", f"{PREFIX}/status")["pending_jobs"] == 1
+        ends_at = time.monotonic() + 30
+        pause = threading.Event()
+        while call("GET", f"{PREFIX}/status")["pending_jobs"]:
+            assert time.monotonic() < ends_at, "it is still pending"
+            pause.wait(0.05)
+        files = call("GET", f"{PREFIX}/jobs/job_1")["files"]
+    assert sorted(record["original_path"] for record in files) == [
+        f"job_1_0000{number}_.png" for number in range(1, 5)
+    ]

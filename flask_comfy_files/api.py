@@ -74,6 +74,36 @@ class FileManagerAPI:
         """Return one file's record."""
         return self._as_json(self.manager.get_file_metadata(file_id_or_path))
 
+    def stamp_prompt_api(
+        self,
+        prompt: Json,
+        *,
+        job_id: str,
+        project_id: str | None = None,
+        extra_data: Json | None = None,
+    ) -> Json:
+        """Return a workflow that writes into the job's inbox; see ``FileManager.stamp_prompt``."""
+        return self._as_json(
+            self.manager.stamp_prompt(
+                prompt, job_id=job_id, project_id=project_id, extra_data=extra_data
+            )
+        )
+
+    def resolve_name_api(
+        self,
+        filename: str,
+        *,
+        subfolder: str = "",
+        comfyui_type: str = "output",
+        prompt_id: str | None = None,
+    ) -> Json:
+        """Return the records of the files that ComfyUI wrote under a name."""
+        return self._as_json(
+            self.manager.resolve_name(
+                filename, subfolder=subfolder, comfyui_type=comfyui_type, prompt_id=prompt_id
+            )
+        )
+
     def get_system_status_api(self) -> Json:
         """Return the library in numbers, and how it is."""
         return self._as_json(self.manager.get_system_stats())

@@ -5,7 +5,8 @@
     ComfyFilesError
     ├── ConfigurationError
     ├── InvalidInputError(ValueError)    InvalidIdentifierError, UnsafePathError
-    ├── NotFoundError(LookupError)       JobNotFoundError, ProjectNotFoundError, RecordNotFoundError
+    ├── NotFoundError(LookupError)       JobNotFoundError, ProjectNotFoundError, RecordNotFoundError,
+    │                                    NameNotFoundError
     ├── ConflictError                    IdentifierCaseError, JobInOtherProjectError, AmbiguousNameError
     ├── BusyError(TimeoutError)          LockTimeoutError, BudgetExceededError, RunNotFinishedError,
     │                                    HistoryUnavailableError
@@ -120,6 +121,17 @@ class RecordNotFoundError(NotFoundError):
     def __init__(self, key: str) -> None:
         super().__init__(key)
         self.key = quoted(key)
+
+
+class NameNotFoundError(NotFoundError):
+    """ComfyUI's name stands for no file that is here."""
+
+    code = "name_not_found"
+    template = "No file that ComfyUI wrote as {path} is here, or none of that run."
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = quoted(path)
 
 
 class ConflictError(ComfyFilesError):

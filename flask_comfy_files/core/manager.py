@@ -6,13 +6,14 @@ import contextlib
 import logging
 import os
 import time
+import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Final, Self
 
 from flask_comfy_files.config import Settings
-from flask_comfy_files.core import health
+from flask_comfy_files.core import health, names, stamping
 from flask_comfy_files.core.attribution import require_named_files
 from flask_comfy_files.core.catalog.catalog import Catalog
 from flask_comfy_files.core.catalog.session import Reader
@@ -36,7 +37,9 @@ from flask_comfy_files.core.records import (
     PendingJob,
     ProjectRecord,
     ProjectSummary,
+    Resolution,
     RetryReport,
+    StampedPrompt,
     SystemStats,
 )
 from flask_comfy_files.core.request import Budget, Clock, Request
@@ -272,6 +275,66 @@ class FileManager:
         if record is None:
             raise RecordNotFoundError(file_id_or_path)
         return record
+
+    def stamp_prompt(
+        self,
+        graph: Mapping[str, Any],
+        *,
+        job_id: str,
+        project_id: str | None = None,
+        extra_data: Mapping[str, Any] | None = None,
+    ) -> StampedPrompt:
+        """Return a workflow that writes into the job's inbox, so that its files are the job's by construction.
+
+        ``graph`` is in ComfyUI's API format; what is returned goes to ``POST /prompt`` with its
+        ``extra_data``. Each call is a run with a folder of its own, so no name is ever used twice.
+
+        Raises:
+            InvalidInputError: The graph or ``extra_data`` is none; ``UnsafePathError`` if a path in it
+                leads out of the output folder.
+            InvalidIdentifierError: An id cannot name a folder.
+        """
+        run = uuid.uuid4().hex
+        return stamping.stamp_prompt(
+            graph, job_id=job_id, project_id=project_id, run=run, extra_data=extra_data
+        )
+
+    def resolve_name(
+        self,
+        filename: str,
+        *,
+        subfolder: str = "",
+        comfyui_type: str = "output",
+        prompt_id: str | None = None,
+    ) -> Resolution:
+        """Return the records of the files that ComfyUI wrote under a name.
+
+        Raises:
+            NameNotFoundError: There is none.
+            InvalidInputError: The name is none.
+        """
+        path = names.require_name(filename, subfolder, comfyui_type)
+        with self._reading() as reader:
+            return names.resolve(self._root, reader, path, prompt_id)
+
+    def find_content(
+        self,
+        filename: str,
+        *,
+        subfolder: str = "",
+        comfyui_type: str = "output",
+        prompt_id: str | None = None,
+    ) -> names.Content:
+        """Return where the bytes lie for which a name of ComfyUI's stands, organized or not yet.
+
+        Raises:
+            NameNotFoundError: There are none.
+            AmbiguousNameError: The name was used for several files.
+            InvalidInputError: The name is none.
+        """
+        path = names.require_name(filename, subfolder, comfyui_type)
+        with self._reading() as reader:
+            return names.find_content(self._root, reader, path, prompt_id)
 
     def get_system_stats(self) -> SystemStats:
         """Return the library in numbers, and how it is; never fails, but says why where it cannot tell."""

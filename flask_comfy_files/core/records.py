@@ -312,3 +312,34 @@ class RetryReport:
     organized: tuple[OrganizeReport, ...] = ()
     still_pending: tuple[PendingJob, ...] = ()
     given_up: tuple[PendingJob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolution:
+    """What a name of ComfyUI's stands for.
+
+    ``exact`` says that all matches have the same bytes and nothing else stands under the name; otherwise
+    ``matches`` are all candidates, oldest first.
+    """
+
+    exact: bool
+    matches: tuple[FileRecord, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnstampedNode:
+    """An output node whose files will not lie in the job's inbox, and why."""
+
+    node_id: str
+    class_type: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StampedPrompt:
+    """What to send to ComfyUI's ``POST /prompt``; ``unstamped`` is in the order of the graph."""
+
+    prompt: dict[str, Any]
+    extra_data: dict[str, Any]
+    run: str
+    unstamped: tuple[UnstampedNode, ...]

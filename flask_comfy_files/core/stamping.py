@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from flask_comfy_files.core.errors import InvalidInputError, UnsafePathError, quoted
 from flask_comfy_files.core.layout import INBOX, require_identifier, require_relative_path
+from flask_comfy_files.core.records import StampedPrompt, UnstampedNode
 
 TAG: Final = "comfy_files"
 """Our key in ``extra_data.extra_pnginfo``, every key of which savers embed in the files they write."""
@@ -24,25 +25,6 @@ DEEPEST: Final = 100  # levels of nesting; the workflow that the editor adds has
 
 _RUN: Final = re.compile(r"[0-9a-f]{4,64}")
 _STRAY: Final = re.compile(r"/|(.*[/,])?\s*\.\.\s*([/,]|\Z)", re.DOTALL)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnstampedNode:
-    """An output node whose files will not lie in the job's inbox, and why."""
-
-    node_id: str
-    class_type: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StampedPrompt:
-    """What to send to ComfyUI's ``POST /prompt``; ``unstamped`` is in the order of the graph."""
-
-    prompt: dict[str, Any]
-    extra_data: dict[str, Any]
-    run: str
-    unstamped: tuple[UnstampedNode, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Any, Final
 
 from flask import Response
 from werkzeug.exceptions import HTTPException
 
 from flask_comfy_files.core import errors
+
+_NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 class MalformedBodyError(errors.InvalidInputError):
@@ -68,13 +71,15 @@ def as_json(answer: Mapping[str, Any]) -> bytes:
 def answer_error(error: errors.ComfyFilesError) -> Response:
     """Answer an error of the library."""
     status = status_of(error)
-    by_field: Mapping[str, Any] = {}
+    extra: dict[str, Any] = {}
     if isinstance(error, MalformedBodyError):
-        by_field = error.messages
+        extra["errors"] = error.messages
     elif isinstance(error, errors.InvalidInputError):
-        by_field = {error.field: [f"{error.value} {error.problem}."]}
+        extra["errors"] = {error.field: [f"{error.value} {error.problem}."]}
+    elif isinstance(error, errors.AmbiguousNameError):
+        extra["candidates"] = list(error.candidates)
     headers = next((_HEADERS[kind] for kind in type(error).__mro__ if kind in _HEADERS), {})
-    return _problem(status, error.code, str(error), by_field, headers)
+    return _problem(status, error.code, str(error), headers=headers, extra=extra)
 
 
 def answer_http_error(error: HTTPException) -> Response:
@@ -82,7 +87,7 @@ def answer_http_error(error: HTTPException) -> Response:
     status = HTTPStatus(error.code or HTTPStatus.INTERNAL_SERVER_ERROR)
     # Werkzeug's name of it: that of http.HTTPStatus is not the same in all versions of Python.
     code = error.name.lower().replace(" ", "_")
-    response = _problem(status, code, error.description or status.description, {}, {})
+    response = _problem(status, code, error.description or status.description)
     kept = [(key, value) for key, value in error.get_headers() if key.lower() != "content-type"]
     response.headers.extend(kept)
     return response
@@ -92,18 +97,18 @@ def _problem(
     status: HTTPStatus,
     code: str,
     detail: str,
-    by_field: Mapping[str, Any],
-    headers: Mapping[str, str],
+    *,
+    headers: Mapping[str, str] = _NOTHING,
+    extra: Mapping[str, Any] = _NOTHING,
 ) -> Response:
-    body = {
+    body: dict[str, Any] = {
         "type": f"urn:comfy-files:error:{code}",
         "title": status.phrase,
         "status": int(status),
         "detail": detail,
         "code": code,
+        **extra,
     }
-    if by_field:
-        body["errors"] = by_field
     response = Response(as_json(body), status, mimetype="application/problem+json")
     response.headers.extend(headers)
     return response

@@ -57,11 +57,39 @@ class CompletionBody(_Job):
         unknown = EXCLUDE
 
 
+class StampBody(Schema):
+    """``POST /stamp``."""
+
+    class Meta:
+        """A misspelled key must not pass for one that was left out."""
+
+        unknown = RAISE
+
+    prompt = fields.Dict(required=True)
+    job_id = fields.String(required=True)
+    project_id = fields.String(load_default=None, allow_none=True)
+    extra_data = fields.Dict(load_default=None, allow_none=True)
+
+
+class NameQuery(Schema):
+    """``GET /resolve`` and ``GET /view``: the words by which ComfyUI's ``/view`` names a file, and a run."""
+
+    class Meta:
+        """ComfyUI's clients add words of their own, such as ``preview`` and ``rand``."""
+
+        unknown = EXCLUDE
+
+    filename = fields.String(required=True)
+    subfolder = fields.String(load_default="")
+    comfyui_type = fields.String(data_key="type", load_default="output")
+    prompt_id = fields.String(load_default=None)
+
+
 class BodyParser(FlaskParser):
     """Reads JSON strictly, by itself: the host's JSON provider may be more forgiving."""
 
     # None leaves it to each schema.
-    DEFAULT_UNKNOWN_BY_LOCATION: dict[str, str | None] = {"json": None}  # noqa: RUF012 - as webargs has it
+    DEFAULT_UNKNOWN_BY_LOCATION: dict[str, str | None] = {"json": None, "query": None}  # noqa: RUF012 - as webargs has it
 
     def load_json(self, req: Request, schema: Schema) -> Any:  # noqa: ARG002 - webargs' signature
         """Return the body of a request that must be JSON.
@@ -85,13 +113,14 @@ class BodyParser(FlaskParser):
         error_headers: Mapping[str, str] | None,  # noqa: ARG002
     ) -> NoReturn:
         """Turn what a schema refuses into our error."""
-        messages = error.messages_dict.get("json", error.messages_dict)
+        located = error.messages_dict
+        messages = located.get("json", located.get("query", located))
         if not isinstance(messages, dict):
             messages = {"body": messages}
         if "_schema" in messages:  # it is no object at all
             messages = {"body": messages["_schema"]}
         fields_ = ", ".join(sorted(map(str, messages)))
-        raise MalformedBodyError(f"The request body is not valid: see {fields_}.", messages)
+        raise MalformedBodyError(f"The request is not valid: see {fields_}.", messages)
 
 
 def read_body(request: Request) -> bytes:

@@ -16,14 +16,22 @@ from flask_comfy_files.api import FileManagerAPI, Json
 from flask_comfy_files.core.errors import ComfyFilesError
 from flask_comfy_files.web import access, problems
 from flask_comfy_files.web.access import Action
-from flask_comfy_files.web.schemas import CompletionBody, OrganizeBody, body_parser, read_body
+from flask_comfy_files.web.content import send
+from flask_comfy_files.web.schemas import (
+    CompletionBody,
+    NameQuery,
+    OrganizeBody,
+    StampBody,
+    body_parser,
+    read_body,
+)
 
 BLUEPRINT: Final = "comfy_files"
 COMPLETION_ENDPOINT: Final = f"{BLUEPRINT}.complete_job"
 JOB_FILES_ROUTE: Final = "/api/jobs/<job_id>/files"
 _CONVERTER: Final = "comfy_files_job"
 
-View = Callable[..., Json]
+View = Callable[..., Json | Response]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +69,22 @@ def get_file(api: FileManagerAPI, file_id: str) -> Json:
     return api.get_file_api(file_id)
 
 
+def stamp(api: FileManagerAPI) -> Json:
+    """Point a workflow's savers into the inbox of a job."""
+    return api.stamp_prompt_api(**body_parser.parse(StampBody(), request, location="json"))
+
+
+def resolve(api: FileManagerAPI) -> Json:
+    """Return the records for which a name of ComfyUI's stands."""
+    return api.resolve_name_api(**body_parser.parse(NameQuery(), request, location="query"))
+
+
+def view(api: FileManagerAPI) -> Response:
+    """Return the bytes for which a name of ComfyUI's stands, as ComfyUI's own ``/view`` does."""
+    asked = body_parser.parse(NameQuery(), request, location="query")
+    return send(api.manager.settings.output_dir, api.manager.find_content(**asked))
+
+
 def complete_job(api: FileManagerAPI, job_id: str) -> Json:
     """Take a job's completion in the place of a host that has no such route."""
     said: Mapping[str, Any] = {}
@@ -74,6 +98,9 @@ ROUTES: Final = (
     Route("GET", "/jobs/<job_id>", Action.READ, get_job),
     Route("GET", "/projects/<project_id>", Action.READ, get_project),
     Route("GET", "/status", Action.READ, get_status),
+    Route("POST", "/stamp", Action.WRITE, stamp),
+    Route("GET", "/resolve", Action.READ, resolve),
+    Route("GET", "/view", Action.READ, view),
     Route("GET", "/<file_id>", Action.READ, get_file),
 )
 
@@ -105,13 +132,15 @@ def build_blueprint(api: FileManagerAPI) -> Blueprint:
 def _add(
     blueprint: Blueprint, prefix: str, route: Route, api: FileManagerAPI, *, name: str | None = None
 ) -> None:
-    def view(**arguments: str) -> Response:
+    def answer_request(**arguments: str) -> Response:
         access.require(request, route.action, api.manager.settings)
         answer = route.view(api, **arguments)
+        if isinstance(answer, Response):
+            return answer
         return Response(problems.as_json(answer), mimetype="application/json")
 
     endpoint = name or route.view.__name__
-    blueprint.add_url_rule(prefix + route.rule, endpoint, view, methods=[route.method])
+    blueprint.add_url_rule(prefix + route.rule, endpoint, answer_request, methods=[route.method])
 
 
 class _YieldingConverter(UnicodeConverter):

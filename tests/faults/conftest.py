@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.ground import Mount
+pytest.register_assert_rewrite("tests.crash.library_check", "tests.faults.tracing")
+
+from tests.faults.ground import Mount  # noqa: E402 - it imports what is to be rewritten
 
 
 @pytest.fixture(scope="session", autouse=True)

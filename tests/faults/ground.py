@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,7 +55,11 @@ class Ground:
         try:
             yield
         except (Exception, pytest.fail.Exception) as error:  # noqa: BLE001 - told by ``conclude``
-            self.complaints.append(f"{where}\n    {type(error).__name__}: {error}")
+            frames = traceback.extract_tb(error.__traceback__)
+            lines = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames]
+            self.complaints.append(
+                f"{where}\n    {' '.join(lines[1:])}\n    {type(error).__name__}: {error}"
+            )
 
     def conclude(self) -> None:
         """Fail if anything went wrong."""

@@ -27,8 +27,8 @@ from tests.trees import Clock, copy_recordings, outputs, recording, write_tree
 
 SECTOR = 512
 CLOSING = b"\n]}\n"
-IMAGES_WITH_INDEX = 1250
-IMAGES_WITHOUT = 420
+IMAGES_WITH_INDEX = 1200
+IMAGES_WITHOUT = 345
 WHOLE_IMAGES = 40
 """Images that go the whole way of a job, files and all."""
 

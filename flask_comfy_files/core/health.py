@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final
 
 from flask_comfy_files.core.catalog.session import Reader
@@ -13,7 +14,7 @@ _MB: Final = 1024**2
 _GB: Final = 1024**3
 
 
-def measure(root: str, min_free_bytes: int, reader: Reader, waiting: int) -> SystemStats:
+def measure(root: str, reader: Reader, *, min_free_bytes: int, waiting: int) -> SystemStats:
     """Return the numbers of a library that can be read, in which so many jobs wait to be organized.
 
     Raises:
@@ -34,6 +35,14 @@ def measure(root: str, min_free_bytes: int, reader: Reader, waiting: int) -> Sys
         disk=disk,
         health=Health(state="degraded" if messages else "ok", messages=tuple(messages)),
     )
+
+
+def with_warning(stats: SystemStats, why_read_only: str | None) -> SystemStats:
+    """Return the numbers of a library that must not be changed, with the reason."""
+    if why_read_only is None:
+        return stats
+    messages = (why_read_only, *stats.health.messages)
+    return replace(stats, health=Health(state="unavailable", messages=messages))
 
 
 def unavailable(root: str, error: Exception, waiting: int) -> SystemStats:

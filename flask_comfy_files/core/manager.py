@@ -340,8 +340,13 @@ class FileManager:
         """Return the library in numbers, and how it is; never fails, but says why where it cannot tell."""
         try:
             with self._reading() as reader:
-                waiting = len(self._completion.pending_jobs())
-                return health.measure(self._root, self.settings.min_free_bytes, reader, waiting)
+                measured = health.measure(
+                    self._root,
+                    reader,
+                    min_free_bytes=self.settings.min_free_bytes,
+                    waiting=len(self._completion.pending_jobs()),
+                )
+            return health.with_warning(measured, self._catalog.why_read_only())
         except (ComfyFilesError, OSError) as error:
             return health.unavailable(self._root, error, self._completion.unwritten_count)
 

@@ -101,7 +101,7 @@ ROUTES: Final = (
     Route("POST", "/stamp", Action.WRITE, stamp),
     Route("GET", "/resolve", Action.READ, resolve),
     Route("GET", "/view", Action.READ, view),
-    Route("GET", "/<file_id>", Action.READ, get_file),
+    Route("GET", "/<string(length=32):file_id>", Action.READ, get_file),
 )
 
 

@@ -11,13 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_comfy_files.core.errors import InvalidIdentifierError, InvalidInputError
-from flask_comfy_files.core.stamping import (
-    DEEPEST,
-    StampedPrompt,
-    UnstampedNode,
-    inbox_run_of,
-    stamp_prompt,
-)
+from flask_comfy_files.core.records import StampedPrompt, UnstampedNode
+from flask_comfy_files.core.stamping import DEEPEST, inbox_run_of, stamp_prompt
 
 RESPONSES = Path(__file__).parents[1] / "data/comfyui/responses"
 RUN = "5f3a90c1d2e4b678"

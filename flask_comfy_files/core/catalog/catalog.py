@@ -107,6 +107,21 @@ class Catalog:
             _log.debug("the index of %s cannot be read: %s", self._root, error)
         return None
 
+    def why_read_only(self) -> str | None:
+        """Say why a library that can be read must not be changed: it is not the one that we know.
+
+        Raises:
+            LibraryUnavailableError: It cannot be read.
+            DocumentDamagedError: Likewise.
+        """
+        with document.open_document(self._root) as descriptor:
+            if descriptor is not None:
+                try:
+                    self._identity.require_same(document.read_header(descriptor))
+                except LibraryUnavailableError as error:
+                    return str(error)
+        return None
+
     def is_behind(self) -> bool:
         """Say whether the document has lines that readers do not see, or there is no index to see them with."""
         try:
@@ -246,10 +261,7 @@ class Catalog:
     def _mend_tail(self, session: Session, scan: document.Scan) -> None:
         if scan.is_closed:
             return
-        if scan.has_lines_behind():
-            raise DocumentDamagedError(
-                DOCUMENT, f"the line behind byte {scan.position} was changed"
-            )
+        _require_torn_at_most(scan)
         _log.warning("the end of %s was torn at byte %d and is mended", DOCUMENT, scan.position)
         label = f"{session.header.generation}-{scan.position}-{uuid.uuid4().hex[:8]}"
         document.repair_tail(self._root, session.descriptor, scan.position, label)
@@ -280,16 +292,20 @@ class Catalog:
             if self._memory is None or self._memory[0] != identity:
                 memory = index.MemoryIndex()
                 with memory.writing() as connection:
-                    last: list[Line] = []
-                    for lines in _by_operation(document.Scan(descriptor, header, header.end)):
-                        folding.fold(connection, last)
-                        last = lines
-                    # The last operation may be unfinished, and readers do not see half a job.
-                    if all(self._is_in_place(line.change) for line in last):
-                        folding.fold(connection, last)
-                    index.finish(connection)
+                    self._index_in_memory(connection, document.Scan(descriptor, header, header.end))
                 self._memory = (identity, memory)
             return self._memory[1]
+
+    def _index_in_memory(self, connection: sqlite3.Connection, scan: document.Scan) -> None:
+        last: list[Line] = []
+        for lines in _by_operation(scan):
+            folding.fold(connection, last)
+            last = lines
+        _require_torn_at_most(scan)
+        # The last operation may be unfinished, and readers do not see half a job.
+        if all(self._is_in_place(line.change) for line in last):
+            folding.fold(connection, last)
+        index.finish(connection)
 
     def _is_in_place(self, change: Change) -> bool:
         return change["kind"] == "state" or all(
@@ -303,6 +319,17 @@ def _is_usable(mark: Mark | None, header: Header, descriptor: int) -> bool:
     if mark is None or (mark.library_id, mark.generation) != (header.library_id, header.generation):
         return False
     return os.pread(descriptor, len(mark.tail), mark.position - len(mark.tail)) == mark.tail
+
+
+def _require_torn_at_most(scan: document.Scan) -> None:
+    """Refuse a document that is damaged before its end; a torn end is what a crash leaves.
+
+    Raises:
+        DocumentDamagedError: It is.
+    """
+    if not scan.is_closed and scan.has_lines_behind():
+        problem = f"the line behind byte {scan.position} was changed"
+        raise DocumentDamagedError(DOCUMENT, problem)
 
 
 def _by_operation(lines: Iterable[Line]) -> Iterator[list[Line]]:

@@ -10,7 +10,7 @@ import functools
 import json
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TextIO, TypeVar
 
 import click
 
@@ -57,8 +57,8 @@ _as_json: Final = click.option("--json", "as_json", is_flag=True, help="Print th
 def files_group(api: FileManagerAPI) -> click.Group:
     """Return the commands of one app's library."""
     group = click.Group("files", help="The library of ComfyUI's output.")
-    for command in (_organize(api), _job(api), _project(api), _status(api), _retry(api)):
-        group.add_command(command)
+    for make in (_organize, _job, _project, _status, _retry, _stamp, _resolve):
+        group.add_command(make(api))
     return group
 
 
@@ -147,6 +147,45 @@ def _retry(api: FileManagerAPI) -> click.Command:
             sys.exit(INCOMPLETE)
 
     return retry
+
+
+def _stamp(api: FileManagerAPI) -> click.Command:
+    @click.command("stamp")
+    @click.argument("job_id")
+    @click.argument("graph", type=click.File("r", encoding="utf-8"), default="-")
+    @click.option("--project", "project_id", help="The project that the embedded tag names.")
+    @_exits_by_error
+    def stamp(job_id: str, graph: TextIO, project_id: str | None) -> None:
+        """Print a workflow that writes into the job's inbox, as JSON.
+
+        GRAPH is a workflow in ComfyUI's API format, by default standard input. What is printed has the
+        new "prompt" and the "extra_data" to queue it with.
+        """
+        try:
+            prompt = json.load(graph)
+        except (ValueError, RecursionError) as error:
+            raise errors.InvalidInputError("GRAPH", graph.name, f"is no JSON: {error}") from None
+        answer = api.stamp_prompt_api(prompt, job_id=job_id, project_id=project_id)
+        click.echo(json.dumps(answer, indent=2))
+
+    return stamp
+
+
+def _resolve(api: FileManagerAPI) -> click.Command:
+    @click.command("resolve")
+    @click.argument("filename")
+    @click.option("--subfolder", default="", help="The folder in which ComfyUI wrote it.")
+    @click.option("--prompt-id", help="The id of the ComfyUI run, where the name was used again.")
+    @_as_json
+    @_exits_by_error
+    def resolve(filename: str, subfolder: str, prompt_id: str | None, as_json: bool) -> None:
+        """Show which file a name of ComfyUI's stands for. Exit code 1 when it stands for several."""
+        answer = api.resolve_name_api(filename, subfolder=subfolder, prompt_id=prompt_id)
+        _print(answer, as_json, lambda found: _describe_files(found["matches"]))
+        if not answer["exact"]:
+            sys.exit(INCOMPLETE)
+
+    return resolve
 
 
 def _print(answer: Json, as_json: bool, describe: Callable[[Json], list[str]]) -> None:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
@@ -26,9 +25,9 @@ OpenManager = Callable[..., FileManager]
 def _open_files() -> list[str]:
     """Return the files and folders that this process has open, devices and pipes apart."""
     found = []
-    for descriptor in os.listdir("/proc/self/fd"):
+    for descriptor in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):
-            found.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+            found.append(str(descriptor.readlink()))
     return sorted(path for path in found if path.startswith("/") and not path.startswith("/dev/p"))
 
 

@@ -57,7 +57,10 @@ def assert_sound(root: Path) -> None:
             _assert_same(manager.get_job_files(job_id).files, files)
         stats = manager.get_system_stats()
     assert stats.total_files == len(stored_files)
-    assert stats.total_size == sum(stored["file_size"] for stored in stored_files)
+    assert stats.total_size == sum(
+        stored["file_size"] for stored in stored_files if not stored.get("same_file_as")
+    )
+    _assert_shared_bytes_lead_home(stored_files)
     assert stats.jobs == len(jobs)
     assert not list(root.glob("**/*.part")), "a copy was left behind"
 
@@ -70,6 +73,17 @@ def _assert_lines_match_their_checks(raw: bytes) -> None:
         assert b'"%08x"' % zlib.crc32(body + b"}") == check.removesuffix(b"}")
 
 
+def _assert_shared_bytes_lead_home(stored_files: list[Stored]) -> None:
+    """Check that whoever shares bytes leads to one who has the same, and is counted for all."""
+    by_id = {stored["file_id"]: stored for stored in stored_files}
+    for stored in stored_files:
+        home, steps = stored, 0
+        while home.get("same_file_as"):
+            home, steps = by_id[home["same_file_as"]], steps + 1
+            assert home["checksum"] == stored["checksum"]
+            assert steps <= len(stored_files), "they lead in a circle"
+
+
 def _assert_bytes_match(root: Path, stored: Stored) -> None:
     if stored.get("missing"):
         assert not (root / stored["path"]).exists()
@@ -80,7 +94,7 @@ def _assert_bytes_match(root: Path, stored: Stored) -> None:
 
 
 def _assert_same(records: tuple[Any, ...], files: list[Stored]) -> None:
-    keys = set().union(*files) if files else set()
+    keys = set().union(*files) - {"link_from"} if files else set()
     assert [{key: getattr(record, key) for key in keys} for record in records] == [
         {key: stored.get(key, False if key == "missing" else None) for key in keys}
         for stored in files

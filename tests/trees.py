@@ -21,6 +21,10 @@ TIMESTAMP = "1770091506"
 AN_HOUR_AGO = NOW - timedelta(hours=1)
 
 
+BATCH = [f"batch_{number:05}_.png" for number in (1, 2, 3, 4)]
+"""The recorded images of one job."""
+
+
 @dataclass(frozen=True)
 class Link:
     """A symbolic link."""
@@ -123,3 +127,11 @@ def library(root: Path) -> Tree:
     """Return what ``read_tree`` does, but for the throw-away index and the lock."""
     thrown_away = {INDEX, f"{INDEX}-wal", f"{INDEX}-shm", LOCK}
     return {path: entry for path, entry in read_tree(root).items() if path not in thrown_away}
+
+
+def organized_image(
+    job_id: str, number: int = 1, project_id: str = "default", extension: str = "png"
+) -> str:
+    """Return where an image of a job lies that was organized at ``NOW``."""
+    counter = "" if number == 1 else f"_{number}"
+    return f"projects/{project_id}/{job_id}/{job_id}_{TIMESTAMP}_image{counter}.{extension}"

@@ -6,6 +6,7 @@ directory makes the whole answer worthless.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.client
 import json
@@ -108,7 +109,11 @@ def _digest(node: Mapping[str, Any], digests: Mapping[str, str]) -> str:
 
 
 def _is_link(value: object) -> bool:
-    return isinstance(value, list) and len(value) == 2 and isinstance(value[0], str)  # noqa: PLR2004 - [node, slot]
+    """Say whether an input is ``[node, slot]``, by ComfyUI's own test; a list of two texts is a value."""
+    match value:
+        case [str(), int() | float()]:
+            return True
+    return False
 
 
 class ComfyUI:
@@ -306,7 +311,9 @@ def _named(node_id: str, output: object) -> Iterator[tuple[Output, str]]:
             if isinstance(entry, Mapping) and "filename" in entry:
                 yield Output(_path_of(entry), node_id), str(entry.get("type", "output"))
             elif key == "result" and isinstance(entry, str) and "." in entry:
-                yield Output(_require_path(entry), node_id, is_guess=True), "output"
+                with contextlib.suppress(UnsafePathError):  # a text need not be a path
+                    path = require_relative_path("result", entry)
+                    yield Output(path, node_id, is_guess=True), "output"
 
 
 def _path_of(entry: Mapping[str, Any]) -> str:

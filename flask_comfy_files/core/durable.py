@@ -279,10 +279,10 @@ def write_all(descriptor: int, content: bytes, offset: int) -> None:
 
 @contextlib.contextmanager
 def announced(folder: int, name: str, content: bytes) -> Iterator[None]:
-    """Keep a file with some content for as long as this process works on something, and no longer.
+    """Have a file with some content while this process works on something; it removes it at the end.
 
     It is locked (flock), and the kernel ends that lock with the process: whoever finds the file can
-    tell whether its maker still lives.
+    tell whether its maker still works.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(name, flags, 0o600, dir_fd=folder)
@@ -293,7 +293,6 @@ def announced(folder: int, name: str, content: bytes) -> Iterator[None]:
         sync_folder(folder)
         yield
     finally:
-        remove(folder, name)
         os.close(descriptor)
 
 

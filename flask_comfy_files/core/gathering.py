@@ -147,7 +147,10 @@ class Gathering:
             if self.asked.run is None:
                 return Attribution(), found
             run = self.asked.run
-            return history.attribute_by_history(self.root, job_id, run, reader.owner_of), found
+            claimed = history.attribute_by_history(
+                self.root, job_id, run, reader.owner_of, reader.originals_beginning
+            )
+            return claimed, found
         except OSError as error:
             durable.refuse("Listing", "", error)
 

@@ -11,7 +11,7 @@ import contextlib
 import enum
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -37,6 +37,10 @@ _VIDEO_COMBINE: Final = re.compile(r"_[0-9]{5,}$", re.ASCII)
 _DATASET_SAVERS: Final = frozenset({"SaveImageDataSetToFolder", "SaveImageTextDataSetToFolder"})
 
 
+Recorded = Callable[[str], Iterable[str]]
+"""Answers under which paths that begin in some way ComfyUI wrote files that are recorded."""
+
+
 class Verdict(enum.Enum):
     """Whether a file's time fits a run."""
 
@@ -47,7 +51,9 @@ class Verdict(enum.Enum):
     """The time stamp is too coarse to tell; the neighbouring runs may."""
 
 
-def attribute_by_history(root: str, job_id: str, run: Run, owner_of: OwnerOf) -> Attribution:
+def attribute_by_history(
+    root: str, job_id: str, run: Run, owner_of: OwnerOf, recorded: Recorded
+) -> Attribution:
     """Return the files that a run claims, in the order in which its nodes ran, and what was passed over.
 
     Raises:
@@ -57,7 +63,7 @@ def attribute_by_history(root: str, job_id: str, run: Run, owner_of: OwnerOf) ->
     skipped = {
         path: LeftFile(path=path, reason=SkipReason.NOT_AN_OUTPUT) for path in run.passed_over
     }
-    for output, is_expected in _claimed(root, run):
+    for output, is_expected in _claimed(root, run, recorded):
         reason = why_not(job_id, NamedFile(output.path), owner_of)
         if reason is not None:
             skipped[output.path] = LeftFile(path=output.path, reason=reason)
@@ -68,21 +74,33 @@ def attribute_by_history(root: str, job_id: str, run: Run, owner_of: OwnerOf) ->
     return Attribution(tuple(candidates.values()), tuple(skipped.values()))
 
 
-def _claimed(root: str, run: Run) -> Iterator[tuple[Output, bool]]:
+def _claimed(root: str, run: Run, recorded: Recorded) -> Iterator[tuple[Output, bool]]:
     """Yield files with whether the history names them; what it does not name need not be there."""
+
+    def among(beginning: str, node_id: str) -> list[str]:
+        """Return what stands there; where the node was cached, also what an earlier run's job has taken."""
+        found = set(_listed(root, split(beginning)[0]))
+        if node_id in run.cached_nodes:
+            found.update(recorded(beginning))
+        return sorted(path for path in found if path.startswith(beginning))
+
     named = {output.path for output in run.outputs}
     for output in run.outputs:
         pattern = _FRAME_NUMBER.search(split(output.path)[1])
         if pattern is None:
             yield output, not output.is_guess
         else:
-            for path in _frames(root, output.path, pattern):
-                yield Output(path, output.node_id), True
+            beginning = output.path[: output.path.rindex(pattern[0])]
+            for path in among(beginning, output.node_id):
+                if _is_frame(output.path, pattern, path):
+                    yield Output(path, output.node_id), True
         for path in siblings(output.path):
             if path not in named:
                 yield Output(path, output.node_id), False
-    for path, node_id in _dataset_files(root, run):
-        yield Output(path, node_id), False
+    for node_id, folder in dataset_folders(run):
+        for path in among(f"{folder}/", node_id):
+            if split(path)[0] == folder:
+                yield Output(path, node_id), False
 
 
 def siblings(path: str) -> list[str]:
@@ -113,26 +131,39 @@ _CLIPS: Final = frozenset({".mp4", ".webm", ".mkv", ".mov", ".gif", ".webp", ".a
 _SIDECARS: Final = (".txt", ".json", ".caption", ".csv", ".md", ".yaml", ".yml")
 
 
-def _frames(root: str, path: str, pattern: re.Match[str]) -> list[str]:
-    """Return the frames on disk that a name with ``%03d`` stands for."""
-    folder, name = split(path)
+def _is_frame(named: str, pattern: re.Match[str], path: str) -> bool:
+    """Say whether a path is one of the frames that a name with ``%03d`` stands for."""
     digits = f"[0-9]{{{pattern[1]},}}"
-    form = re.compile(re.escape(name).replace(re.escape(pattern[0]), digits))
-    return sorted(found for found in _listed(root, folder) if form.fullmatch(split(found)[1]))
+    return re.fullmatch(re.escape(named).replace(re.escape(pattern[0]), digits), path) is not None
 
 
-def _dataset_files(root: str, run: Run) -> Iterator[tuple[str, str]]:
-    """Yield what may be a data set's: its nodes name nothing, but the graph says into which folder they write."""
+def dataset_folders(run: Run) -> Iterator[tuple[str, str]]:
+    """Yield the nodes that save a data set: they name nothing, but the graph says into which folder they write."""
     for node_id, node in run.graph.items():
-        if not isinstance(node, dict) or node.get("class_type") not in _DATASET_SAVERS:
-            continue
-        inputs = node.get("inputs")
-        if node_id in run.cached_nodes or not isinstance(inputs, dict):
-            continue
-        with contextlib.suppress(UnsafePathError):
-            folder = require_relative_path("folder_name", inputs.get("folder_name"))
-            for path in sorted(_listed(root, folder)):
-                yield path, node_id
+        match node:
+            case {"class_type": str(kind), "inputs": dict(inputs)} if kind in _DATASET_SAVERS:
+                with contextlib.suppress(UnsafePathError):
+                    yield (
+                        node_id,
+                        require_relative_path("folder_name", inputs.get("folder_name")),
+                    )
+
+
+def makers(run: Run, path: str) -> Iterator[str]:
+    """Yield the nodes of a run that were executed and may have written a file under a path."""
+    for output in run.outputs:
+        if output.node_id not in run.cached_nodes and _may_be_of(output.path, path):
+            yield output.node_id
+    for node_id, folder in dataset_folders(run):
+        if node_id not in run.cached_nodes and split(path)[0] == folder:
+            yield node_id
+
+
+def _may_be_of(named: str, path: str) -> bool:
+    pattern = _FRAME_NUMBER.search(split(named)[1])
+    if pattern is not None and _is_frame(named, pattern, path):
+        return True
+    return path == named or path in siblings(named)
 
 
 def _listed(root: str, folder: str) -> list[str]:
@@ -160,13 +191,16 @@ def judge(run: Run, modified_ns: int) -> Verdict:
 
 
 def is_the_only_one(run: Run, others: Iterable[Run], path: str, modified_ns: int) -> bool:
-    """Say whether, of the runs that name a path, none but this one can have made the file there."""
-    rivals = (other for other in others if other.prompt_id != run.prompt_id)
-    return run.started_at is not None and not any(
-        judge(other, modified_ns) in {Verdict.MADE, Verdict.UNSURE}
-        and any(
-            output.path == path and output.node_id not in other.cached_nodes
-            for output in other.outputs
+    """Say whether, of the runs that name a path, none but this one can have made the file there.
+
+    ``others`` are its neighbours with itself; where it is not among them, nothing is known of them.
+    """
+    fitting = {
+        other.prompt_id
+        for other in others
+        if other.prompt_id == run.prompt_id
+        or (
+            judge(other, modified_ns) in {Verdict.MADE, Verdict.UNSURE} and any(makers(other, path))
         )
-        for other in rivals
-    )
+    }
+    return run.started_at is not None and fitting == {run.prompt_id}

@@ -225,6 +225,7 @@ class FileManager:
             if not jobs:
                 raise ProjectNotFoundError(project_id)
             files = tuple(record for job in jobs for record in reader.files_of_job(job.job_id))
+            total_size = reader.totals(project_id).size
         summaries = [
             JobSummary(
                 job_id=job.job_id,
@@ -239,7 +240,7 @@ class FileManager:
             jobs=tuple(summaries),
             files=files,
             file_count=len(files),
-            total_size=sum(job.total_size for job in jobs),
+            total_size=total_size,
         )
 
     def get_project_summary(self, project_id: str) -> ProjectSummary:
@@ -290,8 +291,8 @@ class FileManager:
         ``extra_data``. Each call is a run with a folder of its own, so no name is ever used twice.
 
         Raises:
-            InvalidInputError: The graph or ``extra_data`` is none; ``UnsafePathError`` if a path in it
-                leads out of the output folder.
+            InvalidInputError: The graph or ``extra_data`` is none, or a path in it leads out of the output
+                folder.
             InvalidIdentifierError: An id cannot name a folder.
         """
         run = uuid.uuid4().hex

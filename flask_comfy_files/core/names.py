@@ -59,7 +59,7 @@ def resolve(root: str, reader: Reader, path: str, prompt_id: str | None) -> Reso
         records = [record for record in records if record.prompt_id == prompt_id]
     if not records:
         raise NameNotFoundError(path)
-    is_free = prompt_id is not None or _standing(root, path) is None
+    is_free = prompt_id is not None or not _is_another(root, path, records)
     is_exact = is_free and len({record.checksum for record in records}) == 1
     return Resolution(exact=is_exact, matches=tuple(records))
 
@@ -81,6 +81,15 @@ def find_content(root: str, reader: Reader, path: str, prompt_id: str | None) ->
         record = resolution.matches[-1]
         return Content(record.path, record)
     raise AmbiguousNameError(path, tuple(record.file_id for record in resolution.matches))
+
+
+def _is_another(root: str, path: str, records: list[FileRecord]) -> bool:
+    """Say whether what stands under a name is none of the recorded files; a cached run links what stays there."""
+    standing = _standing(root, path)
+    if standing is None:
+        return False
+    recorded = [durable.find_status(root, record.path) for record in records]
+    return not any(status is not None and os.path.samestat(status, standing) for status in recorded)
 
 
 def _standing(root: str, path: str) -> os.stat_result | None:

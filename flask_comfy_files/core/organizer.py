@@ -192,7 +192,7 @@ class Organizer:
             "state": new_state(standing, ledger),
             "files": files,
         }
-        twins = _twins(self._root, writer, ledger.arrivals)
+        twins = _twins(writer, ledger.arrivals)
         self._carry_out(writer, [change, *_twin_changes(twins, operation)], ledger)
         self._tidy_inbox(request.job_id, ledger.run)
         return make_report(writer, request, ledger)
@@ -213,7 +213,9 @@ class Organizer:
             withdrawn = self._move(files, ledger)
             durable.sync_folders(self._root, dict.fromkeys([*_folders_of(files), *touched]))
             if withdrawn:
-                lines += writer.append([_withdrawal(change, withdrawn, ledger)])
+                job = writer.find_job(change["job_id"])
+                before = {} if job is None else job.state
+                lines += writer.append([_withdrawal(change, withdrawn, ledger, before)])
         except OSError as error:
             durable.refuse("Organizing into", folder, error)
         writer.advance(lines)
@@ -270,16 +272,17 @@ def _stored(record: FileRecord, arrival: Arrival) -> dict[str, Any]:
     return stored if shared is None else {**stored, "link_from": shared.path}
 
 
-def _twins(root: str, writer: Writer, arrivals: Sequence[Arrival]) -> dict[str, FileRecord]:
+def _twins(writer: Writer, arrivals: Sequence[Arrival]) -> dict[str, FileRecord]:
     """Return, by the id of an arrival, the record of a cached run that was given the same file before it."""
     found = {}
     for arrival in arrivals:
         if arrival.inspected.candidate.shared is not None:
             continue
+        checksum = arrival.inspected.checksum
+        modified_at = iso_utc(arrival.inspected.modified_at)
         for record in writer.files_named(arrival.path):
             if record.evidence == Evidence.CACHED and record.same_file_as is None:
-                status = durable.find_status(root, record.path)
-                if status is not None and Identity.of(status) == arrival.inspected.identity:
+                if record.checksum == checksum and record.modified_at == modified_at:
                     found[arrival.file_id] = record
     return found
 
@@ -300,14 +303,21 @@ def _twin_changes(
 
 
 def _withdrawal(
-    change: Mapping[str, Any], withdrawn: Sequence[str], ledger: Ledger
+    change: Mapping[str, Any], withdrawn: Sequence[str], ledger: Ledger, before: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the change that takes back the records of files that could not be moved."""
-    is_first = change["kind"] == "job"
+    """Return the change that takes back the records of files that could not be moved.
+
+    ``before`` is the job's state until now: a job that was pending goes on waiting, and one that had
+    no files still has none.
+    """
+    changed = change["state"].keys() - ({"reason"} if ledger.moved.files else set())
+    state = {key: before[key] for key in ("pending", "reason") if key in changed and key in before}
+    if change["kind"] == "job" and not ledger.moved.files:
+        state["reason"] = why_no_files(ledger)
     return {
         **change,
         "kind": "state",
-        "state": {"reason": why_no_files(ledger)} if is_first and not ledger.moved.files else {},
+        "state": state,
         "files": dict.fromkeys(withdrawn, WITHDRAWN),
     }
 

@@ -58,10 +58,15 @@ def place(root: str, stored: Stored) -> None:
                 raise
         else:
             return
-        if durable.find_status(root, _copy_beside(stored)) is None:
-            _copy_over(root, stored)
-        _use_copy(root, stored)
-        durable.remove(origin, source)
+        _place_copy(root, stored, destination)
+        try:
+            durable.sync_folder(destination)
+            durable.remove(origin, source)
+        except OSError:
+            # The source has to stay, and then its copy must not.
+            if durable.find_status(root, stored["original_path"]) is not None:
+                _take_back(root, stored["path"])
+                raise
 
 
 def source_of(stored: Stored) -> str:
@@ -83,20 +88,37 @@ def _share(root: str, stored: Stored, origin: int, destination: int) -> None:
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
-        _copy_over(root, stored)
-        _use_copy(root, stored)
+        _place_copy(root, stored, destination)
 
 
 def _copy_beside(stored: Stored) -> str:
     return copy_name(split(stored["path"])[0], stored["file_id"])
 
 
-def _use_copy(root: str, stored: Stored) -> None:
-    """Give a whole copy its name, on the disk, so that the source may go."""
-    folder, target = split(stored["path"])
-    with durable.open_folder(root, folder) as destination:
-        durable.move(destination, split(_copy_beside(stored))[1], destination, target)
-        durable.sync_folder(destination)
+def _place_copy(root: str, stored: Stored, destination: int) -> None:
+    """Put a copy of a file, of ``staged`` or made here, at its recorded path, or leave none behind."""
+    copy, target = _copy_beside(stored), split(stored["path"])[1]
+    try:
+        if durable.find_status(root, copy) is None:
+            _copy_over(root, stored)
+        durable.move(destination, split(copy)[1], destination, target)
+    except OSError:
+        _take_back(root, copy)
+        raise
+
+
+def _take_back(root: str, path: str) -> None:
+    """Remove a copy whose source stays.
+
+    Raises:
+        StorageError: That is impossible, too, so that the operation is left to be finished.
+    """
+    folder, name = split(path)
+    try:
+        with durable.open_folder(root, folder) as parent:
+            durable.remove(parent, name)
+    except OSError as error:
+        durable.refuse("Removing the copy", path, error)
 
 
 @contextlib.contextmanager
@@ -116,19 +138,23 @@ def staged(root: str, path: str, target_folder: str, file_id: str, checksum: str
         durable.announced(copies, file_id, os.fsencode(copy)),
         durable.open_folder(root, target_folder) as target,
     ):
-        _copy_over(
-            root,
-            {
-                "original_path": path,
-                "path": f"{target_folder}/_",
-                "file_id": file_id,
-                "checksum": checksum,
-            },
-        )
         try:
+            _copy_over(
+                root,
+                {
+                    "original_path": path,
+                    "path": f"{target_folder}/_",
+                    "file_id": file_id,
+                    "checksum": checksum,
+                },
+            )
             yield
         finally:
-            durable.remove(target, split(copy)[1])
+            try:
+                durable.remove(target, split(copy)[1])
+                durable.remove(copies, file_id)
+            except OSError as error:
+                _log.warning("%s is left to be swept: %s", copy, error)
 
 
 def _copy_over(root: str, stored: Stored) -> None:
@@ -203,7 +229,7 @@ def _settle_unplaced(root: str, stored: Stored, *, is_taken: bool) -> Mapping[st
         else:
             with durable.open_regular(destination, copy_beside) as descriptor:
                 durable.sync_bytes(descriptor)
-            _use_copy(root, stored)
+            durable.move(destination, copy_beside, destination, split(stored["path"])[1])
     return None
 
 

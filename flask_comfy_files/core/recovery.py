@@ -13,7 +13,7 @@ from flask_comfy_files.core.catalog.document import Change, Line
 from flask_comfy_files.core.catalog.session import Writer
 from flask_comfy_files.core.errors import ChecksumMismatchError
 from flask_comfy_files.core.layout import split
-from flask_comfy_files.core.placement import WITHDRAWN, Stored, settle, source_of
+from flask_comfy_files.core.placement import WITHDRAWN, Stored, is_shared, settle, source_of
 
 _log = logging.getLogger(__name__)
 
@@ -58,12 +58,12 @@ class _Correction:
     def __init__(self, change: Change) -> None:
         self._change = change
         self._overlays: dict[str, Mapping[str, Any]] = {}
-        self._left: list[str] = []
+        self._left: list[Stored] = []
 
     def add(self, stored: Stored, overlay: Mapping[str, Any]) -> None:
         self._overlays[stored["file_id"]] = overlay
         if overlay is WITHDRAWN:
-            self._left.append(stored["original_path"])
+            self._left.append(stored)
 
     def as_change(self) -> dict[str, Any]:
         operation = {**self._change["operation"], "id": uuid.uuid4().hex, "kind": "recover"}
@@ -75,10 +75,16 @@ class _Correction:
             "files": self._overlays,
         }
 
+    def _files(self) -> list[list[str]] | None:
+        """Return the files to be named again; a shared one is another job's, and only its run leads to it."""
+        if any(is_shared(stored) for stored in self._left):
+            return None
+        return [[stored["original_path"], "output"] for stored in self._left]
+
     def _pending(self, operation: Mapping[str, Any]) -> dict[str, Any]:
         return {
             "prompt_id": operation.get("prompt_id"),
-            "files": [[path, "output"] for path in self._left],
+            "files": self._files(),
             "reason": "a file could not be moved after a crash",
             "operation_id": operation["id"],
             "since": operation["at"],

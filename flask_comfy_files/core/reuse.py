@@ -18,7 +18,7 @@ from flask_comfy_files.core import durable, tags
 from flask_comfy_files.core.attribution import Candidate
 from flask_comfy_files.core.catalog.session import Reader
 from flask_comfy_files.core.comfyui import Run, signature
-from flask_comfy_files.core.history import TOLERANCE, Verdict, judge
+from flask_comfy_files.core.history import TOLERANCE, Verdict, judge, makers
 from flask_comfy_files.core.layout import split
 from flask_comfy_files.core.media import extension_of
 from flask_comfy_files.core.records import FileRecord
@@ -78,14 +78,13 @@ class Search:
             yield Original(path, None, made_at)
 
     def _is_made_by_another(self, path: str, modified_ns: int, wanted: str) -> bool:
-        return any(
-            output.path == path
-            and output.node_id not in other.cached_nodes
-            and other.signature(output.node_id) == wanted
-            and judge(other, modified_ns) in {Verdict.MADE, Verdict.UNSURE}
+        fitting = {
+            other.signature(node_id)
             for other in self.others
-            for output in other.outputs
-        )
+            if judge(other, modified_ns) in {Verdict.MADE, Verdict.UNSURE}
+            for node_id in makers(other, path)
+        }
+        return fitting == {wanted}
 
     def _is_too_new(self, made_at: datetime) -> bool:
         return self.run.started_at is None or made_at > self.run.started_at + TOLERANCE

@@ -11,6 +11,7 @@ from flask_comfy_files.core.catalog.session import Reader
 from flask_comfy_files.core.comfyui import Run
 from flask_comfy_files.core.errors import IdentifierCaseError, JobInOtherProjectError
 from flask_comfy_files.core.filing import Arrival
+from flask_comfy_files.core.history import dataset_folders
 from flask_comfy_files.core.records import LeftFile, OrganizeReport, SkipReason, Tally, iso_utc
 from flask_comfy_files.core.request import Request
 
@@ -103,7 +104,8 @@ def new_state(standing: Standing, ledger: Ledger) -> dict[str, Any]:
 
 def _run_facts(run: Run) -> dict[str, Any]:
     """Return what is kept of a run, which ComfyUI forgets: how it went, and what made each file."""
-    nodes = {output.node_id: run.signature(output.node_id) for output in run.outputs}
+    savers = {output.node_id for output in run.outputs} | {node for node, _ in dataset_folders(run)}
+    nodes = {node_id: run.signature(node_id) for node_id in sorted(savers)}
     return {
         "status": run.status,
         "started_at": None if run.started_at is None else iso_utc(run.started_at),
@@ -133,7 +135,14 @@ def make_report(reader: Reader, request: Request, ledger: Ledger) -> OrganizeRep
     files = reader.files_of_job(request.job_id)
     total = Tally(files=len(files), bytes=sum(record.file_size for record in files))
     already = Tally(files=total.files - ledger.moved.files, bytes=total.bytes - ledger.moved.bytes)
-    left = [*ledger.skipped, *ledger.failed]
+    # Another call may have taken a file after this one found its name: it is not missing.
+    originals = {record.original_path for record in files}
+    skipped = [
+        entry
+        for entry in ledger.skipped
+        if entry.reason != SkipReason.NOT_FOUND or entry.path not in originals
+    ]
+    left = [*skipped, *ledger.failed]
     return OrganizeReport(
         job_id=request.job_id,
         project_id=request.default_project if job is None else job.project_id,
@@ -144,7 +153,7 @@ def make_report(reader: Reader, request: Request, ledger: Ledger) -> OrganizeRep
         ),
         moved=ledger.moved,
         already_there=already,
-        skipped=tuple(ledger.skipped),
+        skipped=tuple(skipped),
         failed=tuple(ledger.failed),
         operation_id=None if job is None else job.operation_id,
         unavailable=ledger.unavailable,

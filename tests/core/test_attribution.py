@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from flask_comfy_files import FileManager
+from flask_comfy_files.core.errors import InvalidInputError, UnsafePathError
+from flask_comfy_files.core.layout import DOCUMENT
 from tests.conftest import MakeTree, OpenManager
 from tests.invariants import assert_sound, reasons
-from tests.trees import outputs, recording
+from tests.trees import BATCH, library, organized_image, outputs, recording
 
 PNG = "batch_00001_.png"
 
@@ -207,3 +210,128 @@ def test_an_empty_list_of_files_means_none_and_not_whatever_is_found(manager: Fi
     report = manager.organize_output("batch", files=[])
     assert report.found.files == 0
     assert manager.get_job_files("batch").reason == "no file of this job was found"
+
+
+def test_named_files_exclude_every_other_rule(manager: FileManager, output_root: Path) -> None:
+    report = manager.organize_output("batch", files=["adv_00001.png"])
+    assert [record.original_path for record in report] == ["adv_00001.png"]
+    assert [name for name in BATCH if not (output_root / name).exists()] == []
+
+
+def test_files_are_named_as_comfyui_names_them(manager: FileManager) -> None:
+    named: list[Any] = [
+        {"filename": "key_00001_.png", "subfolder": "ep01", "type": "output"},
+        {"filename": "clip_00001_.mp4", "subfolder": "ep01", "type": "output", "format": "h264"},
+        {"filename": "adv_00001.png", "subfolder": ""},
+        {"filename": "batch_00001_.png", "subfolder": None, "type": "output"},
+    ]
+    report = manager.organize_output("job_1", files=named)
+    assert [record.original_path for record in report] == [
+        "ep01/key_00001_.png",
+        "ep01/clip_00001_.mp4",
+        "adv_00001.png",
+        "batch_00001_.png",
+    ]
+
+
+def test_entries_of_temp_and_input_are_no_results_even_where_a_file_has_their_name(
+    manager: FileManager, output_root: Path
+) -> None:
+    report = manager.organize_output(
+        "job_1",
+        files=[
+            {"filename": "batch_00001_.png", "subfolder": "", "type": "temp"},
+            {"filename": "batch_00002_.png", "subfolder": "", "type": "input"},
+            {"filename": "batch_00003_.png", "subfolder": "", "type": "output"},
+        ],
+    )
+    assert reasons(report) == dict.fromkeys(BATCH[:2], "not_an_output")
+    assert [record.original_path for record in report] == [BATCH[2]]
+    assert (output_root / BATCH[0]).exists()
+
+
+def test_a_file_that_is_named_twice_is_taken_once(manager: FileManager) -> None:
+    report = manager.organize_output("job_1", files=[BATCH[0], f"./{BATCH[0]}", BATCH[0]])
+    assert report.file_count == report.found.files == 1
+
+
+def test_an_unsafe_path_refuses_the_whole_call(manager: FileManager, output_root: Path) -> None:
+    before = library(output_root)
+    for unsafe in ("../x.png", "/etc/passwd", "a\0b", {"filename": "x.png", "subfolder": "../.."}):
+        with pytest.raises(UnsafePathError, match=r"files\[1\]"):
+            manager.organize_output("job_1", files=[BATCH[0], unsafe])
+    assert library(output_root) == before
+
+
+@pytest.mark.parametrize(
+    "files", ["batch_00001_.png", b"x", 7, [7], [None], [["x"]], [{}], [{"type": "else"}]], ids=repr
+)
+def test_what_names_no_files_is_refused(files: Any, manager: FileManager) -> None:
+    with pytest.raises(InvalidInputError, match="files"):
+        manager.organize_output("job_1", files=files)
+
+
+def test_placeholder_hidden_and_unfinished_names_are_left_unless_they_are_named(
+    make_tree: MakeTree, open_manager: OpenManager
+) -> None:
+    left = {
+        "inbox/job_1/_output_images_will_be_put_here": "placeholder",
+        "inbox/job_1/run/.hidden.png": "hidden",
+        "inbox/job_1/run/x.png.part": "unfinished_name",
+        "job_1/.hidden.png": "hidden",
+        "job_1/y.mp4.part": "unfinished_name",
+    }
+    root = make_tree({**dict.fromkeys(left, b"content"), "inbox/job_1/run/taken.png": b"content"})
+    manager = open_manager(root)
+    found = manager.organize_output("job_1")
+    assert reasons(found) == left
+    assert [record.original_path for record in found] == ["inbox/job_1/run/taken.png"]
+    named = manager.organize_output("job_1", files=list(left))
+    assert reasons(named) == {"inbox/job_1/_output_images_will_be_put_here": "placeholder"}
+    assert named.moved.files == 4
+
+
+def test_our_own_files_are_nobody_s_output(manager: FileManager, output_root: Path) -> None:
+    manager.organize_output("batch")
+    ours = [DOCUMENT, ".comfy_files/index.sqlite3", ".comfy_files/library.json"]
+    report = manager.organize_output("job_1", files=ours)
+    assert reasons(report) == dict.fromkeys(ours, "reserved")
+    assert_sound(output_root)
+
+
+@pytest.mark.parametrize("job_id", ["file_metadata", "file_metadata.json"])
+def test_a_job_that_is_called_like_the_document_does_not_take_it(
+    job_id: str, manager: FileManager, output_root: Path
+) -> None:
+    manager.organize_output("batch")
+    report = manager.organize_output(job_id)
+    assert report.file_count == 0
+    assert_sound(output_root)
+
+
+def test_a_file_of_another_job_is_refused_wherever_it_lies(
+    manager: FileManager, output_root: Path
+) -> None:
+    (first, *_) = manager.organize_output("batch")
+    theirs = "inbox/33333333-3333-4333-8333-333333333333/c_00001_.png"
+    before = outputs(output_root)
+    report = manager.organize_output("job_1", files=[first.path, theirs])
+    assert reasons(report) == dict.fromkeys([first.path, theirs], "belongs_to_another_job")
+    assert outputs(output_root) == before
+    assert manager.get_job_files("batch").files[0] == first
+
+
+def test_a_job_that_is_given_its_own_recorded_files_keeps_them(
+    manager: FileManager, output_root: Path
+) -> None:
+    first = manager.organize_output("batch")
+    before = outputs(output_root)
+    again = manager.organize_output("batch", files=[record.path for record in first])
+    assert again.organized_files == first.organized_files
+    assert reasons(again) == {}
+    assert outputs(output_root) == before
+
+
+def test_files_below_projects_that_nobody_recorded_may_be_named(manager: FileManager) -> None:
+    report = manager.organize_output("j1", "p1", files=["projects/p1/j1/within_00001_.png"])
+    assert [record.path for record in report] == [organized_image("j1", project_id="p1")]

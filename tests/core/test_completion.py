@@ -188,14 +188,14 @@ def test_a_mistake_of_the_caller_is_answered_and_not_remembered(
 ) -> None:
     manager.organize_output("batch", "tokyo")
     before = library(output_root)
-    for call, error in (
-        (lambda: manager.complete_job("batch", "osaka"), JobInOtherProjectError),
-        (lambda: manager.complete_job("Batch"), IdentifierCaseError),
-        (lambda: manager.complete_job("../x"), InvalidInputError),
-        (lambda: manager.complete_job("job_1", files=["../x"]), InvalidInputError),
-    ):
-        with pytest.raises(error):
-            call()
+    with pytest.raises(JobInOtherProjectError):
+        manager.complete_job("batch", "osaka")
+    with pytest.raises(IdentifierCaseError):
+        manager.complete_job("Batch")
+    with pytest.raises(InvalidInputError):
+        manager.complete_job("../x")
+    with pytest.raises(InvalidInputError):
+        manager.complete_job("job_1", files=["../x"])
     assert manager.get_pending_jobs() == []
     assert library(output_root) == before
 

@@ -47,7 +47,7 @@ def by_name(error: ComfyFilesError) -> str:
 
 
 def test_every_error_has_a_code_of_its_own() -> None:
-    kinds = [ComfyFilesError, *subclasses()]
+    kinds: list[type[ComfyFilesError]] = [ComfyFilesError, *subclasses()]
     assert [kind.__name__ for kind in kinds if "code" not in vars(kind)] == []
     assert len({kind.code for kind in kinds}) == len(kinds)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import struct
 import subprocess
 import sys
@@ -14,7 +15,17 @@ import pytest
 from flask_comfy_files.core import durable
 from tests.conftest import MakeTree, OpenManager
 from tests.invariants import assert_sound, reasons
-from tests.trees import AN_HOUR_AGO, NOW, Clock, recording, set_modified
+from tests.trees import (
+    AN_HOUR_AGO,
+    BATCH,
+    NOW,
+    Clock,
+    Fifo,
+    Link,
+    read_tree,
+    recording,
+    set_modified,
+)
 
 WRITER = """
 import sys
@@ -200,3 +211,68 @@ def test_many_large_files_come_in_their_order(
     assert reasons(report) == {}
     assert [record.original_path for record in report] == names
     assert_sound(root)
+
+
+@pytest.mark.usefixtures("no_waiting")
+def test_links_pipes_sockets_and_folders_are_left_and_never_opened(
+    make_tree: MakeTree, open_manager: OpenManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = make_tree(
+        {
+            "../outside/secret.png": recording(BATCH[0]),
+            "inside.png": recording(BATCH[0]),
+            "job_1_in.png": Link("inside.png"),
+            "job_1_out.png": Link("../outside/secret.png"),
+            "job_1_nowhere.png": Link("nothing"),
+            "job_1_loop.png": Link("job_1_loop.png"),
+            "job_1_folder_link": Link("../outside"),
+            "job_1_pipe.png": Fifo(),
+            "job_1_folder.png/within.png": recording(BATCH[0]),
+            "job_1_real.png": recording(BATCH[0]),
+        }
+    )
+    monkeypatch.chdir(root)  # the path of a socket may have 108 bytes only
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("job_1_socket.png")
+    before = read_tree(root.parent / "outside")
+    expected = {
+        "job_1_in.png": "link",
+        "job_1_out.png": "link",
+        "job_1_nowhere.png": "link",
+        "job_1_loop.png": "link",
+        "job_1_folder_link": "link",
+        "job_1_pipe.png": "not_a_regular_file",
+        "job_1_socket.png": "not_a_regular_file",
+    }
+    manager = open_manager(root)
+    found = manager.organize_output("job_1")
+    assert reasons(found) == expected
+    assert [record.original_path for record in found] == ["job_1_real.png"]
+    named = manager.organize_output("job_2", files=[*expected, "job_1_folder.png"])
+    assert reasons(named) == {**expected, "job_1_folder.png": "directory"}
+    assert read_tree(root.parent / "outside") == before
+    assert (root / "job_1_in.png").is_symlink()
+    assert (root / "job_1_pipe.png").is_fifo()
+    assert_sound(root)
+
+
+@pytest.mark.parametrize("folder", ["ep01", "inbox", "inbox/job_1", "inbox/job_1/run"])
+def test_a_folder_that_is_a_link_is_never_followed(
+    folder: str, make_tree: MakeTree, open_manager: OpenManager
+) -> None:
+    elsewhere = {
+        f"../outside/{name}": recording(BATCH[0])
+        for name in ("job_1_00001_.png", "job_1/x.png", "run/x.png", "job_1/run/x.png")
+    }
+    depth = "../" * (folder.count("/") + 1)
+    root = make_tree({**elsewhere, folder: Link(f"{depth}outside")})
+    before = read_tree(root.parent)
+    manager = open_manager(root)
+    assert manager.organize_output("job_1").moved.files == 0
+    named = [f"{folder}/{name.removeprefix('../outside/')}" for name in elsewhere]
+    report = manager.organize_output("job_1", files=named)
+    assert reasons(report).keys() == set(named)
+    assert report.moved.files == 0
+    assert {
+        path: entry for path, entry in read_tree(root.parent).items() if path in before
+    } == before

@@ -77,7 +77,7 @@ def test_a_page_names_no_setting_that_does_not_exist(page: Page) -> None:
 
 
 def in_braces(rule: str) -> str:
-    return re.sub(r"<([^<>]+)>", r"{\1}", rule)
+    return re.sub(r"<(?:[^<>]+:)?([^<>:]+)>", r"{\1}", rule)
 
 
 def documented_routes() -> dict[str, str]:

@@ -27,7 +27,9 @@ ROOT = "/srv/output"
 
 ANY_TEXT = st.text(st.characters(exclude_categories=[]), max_size=120)
 LOOKS_LIKE_A_PATH = st.lists(
-    st.sampled_from(["..", ".", "", "a", "b.png", "~", "...", "\\", "é", "-rf", "\udcff", "a\0", "\n"]),
+    st.sampled_from(
+        ["..", ".", "", "a", "b.png", "~", "...", "\\", "é", "-rf", "\udcff", "a\0", "\n"]
+    ),
     max_size=8,
 ).map("/".join)
 LOOKS_LIKE_AN_ID = st.text("aZ0._-/ \\é\n", max_size=LONGEST_ID + 5)

@@ -1,4 +1,4 @@
-"""A library against a plain dict: whatever is asked in whatever order, no byte is lost and no two stories are told."""
+"""A library against a plain dict: in whatever order things are asked, no byte is lost."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ OWNERS: dict[str, list[str]] = {
     "nobody's.txt": [],
     "アニメ 01/nobody.png": [],
 }
-"""Where files may appear, and whose they are by inbox or name: the first's, else the next one's while that one is unknown."""
+"""Where files may appear, and whose they are: the first's, and while that is unknown the next one's."""
 
 
 @dataclass

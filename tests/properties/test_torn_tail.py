@@ -1,4 +1,4 @@
-"""Power cuts while the document grows: whatever part of an append reached the disk, nothing recorded before is lost.
+"""Power cuts while the document grows: no change is lost that was recorded before.
 
 An append is one write over the closing of the document. What of it is on the disk after a power cut
 is any prefix, or any of the sectors it touches; the others hold what was there before, or NULs where
@@ -12,7 +12,7 @@ import os
 import random
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ import pytest
 from flask_comfy_files import FileManager
 from flask_comfy_files.core.catalog import document
 from flask_comfy_files.core.catalog.catalog import Catalog
+from flask_comfy_files.core.layout import DOCUMENT
 from tests.invariants import assert_sound, changes_of
 from tests.trees import Clock, copy_recordings, outputs, recording, write_tree
 
@@ -60,7 +61,7 @@ def recorded_changes(tmp_path_factory: pytest.TempPathFactory) -> list[Change]:
     return [without_number(change) for change in changes_of(root)]
 
 
-def without_number(change: Change) -> Change:
+def without_number(change: Mapping[str, Any]) -> Change:
     return {key: value for key, value in change.items() if key not in {"seq", "check"}}
 
 
@@ -111,7 +112,7 @@ def prepare(root: Path, acknowledged: list[Change], remainder: int) -> None:
             writer.advance(writer.append([change]))
         if acknowledged:
             tag = {**acknowledged[0], "kind": "state", "files": {}, "state": {"tags": [""]}}
-            end = (root / document.DOCUMENT).stat().st_size - len(CLOSING)
+            end = (root / DOCUMENT).stat().st_size - len(CLOSING)
             line = b",\n" + document.encode({"seq": len(acknowledged) + 1, **tag})
             tag["state"] = {"tags": ["x" * ((remainder - end - len(line)) % SECTOR)]}
             writer.advance(writer.append([tag]))
@@ -120,16 +121,16 @@ def prepare(root: Path, acknowledged: list[Change], remainder: int) -> None:
 
 def append_to(root: Path, changes: list[Change], work: Path) -> Append:
     """Return what an append would make of the document, without making it."""
-    before = (root / document.DOCUMENT).read_bytes()
+    before = (root / DOCUMENT).read_bytes()
     work.mkdir()
-    (work / document.DOCUMENT).write_bytes(before)
+    (work / DOCUMENT).write_bytes(before)
     position = len(before) - len(CLOSING)
     number = len(changes_of(root))
     numbered = [{"seq": number + place, **change} for place, change in enumerate(changes, 1)]
     with document.open_document(str(work), os.O_RDWR) as descriptor:
         assert descriptor is not None
         document.append(descriptor, document.read_header(descriptor), position, numbered)
-    return Append(before, (work / document.DOCUMENT).read_bytes(), position)
+    return Append(before, (work / DOCUMENT).read_bytes(), position)
 
 
 IN_FLIGHT = {
@@ -187,14 +188,14 @@ def check_images(root: Path, append: Append, next_change: Change, *, is_index_ke
     ours = root / ".comfy_files"
     outcomes = set()
     for image in images(append, IMAGES_WITH_INDEX if is_index_kept else IMAGES_WITHOUT, chance):
-        (root / document.DOCUMENT).write_bytes(image)
+        (root / DOCUMENT).write_bytes(image)
         if not is_index_kept:
             for path in ours.glob("index.sqlite3*"):
                 path.unlink()
         with catalog.changing() as writer:
             unfinished = [line.change for line in writer.unfinished]
             writer.append([next_change])  # not advanced, so that the index stays where it is
-        after = (root / document.DOCUMENT).read_bytes()
+        after = (root / DOCUMENT).read_bytes()
         found = json.loads(after)["changes"]
         survived = len(found) - len(acknowledged) - 1
         assert after[: append.position] == append.before[: append.position]
@@ -226,14 +227,14 @@ def test_after_a_torn_append_every_job_is_whole_and_the_next_is_organized(
     shutil.copytree(root, memory_path / "kept")
     with FileManager(root, clock=clock) as manager:
         manager.organize_output("job_2")
-    after = (root / document.DOCUMENT).read_bytes()
-    before = (memory_path / "kept" / document.DOCUMENT).read_bytes()
+    after = (root / DOCUMENT).read_bytes()
+    before = (memory_path / "kept" / DOCUMENT).read_bytes()
     append = Append(before, after, len(before) - len(CLOSING))
     chance = random.Random(7)  # noqa: S311
     for image in images(append, WHOLE_IMAGES, chance):
         shutil.rmtree(root)
         shutil.copytree(memory_path / "kept", root)
-        (root / document.DOCUMENT).write_bytes(image)
+        (root / DOCUMENT).write_bytes(image)
         if not with_index:
             (root / ".comfy_files/index.sqlite3").unlink()
         with FileManager(root, clock=clock) as manager:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from flask.testing import FlaskClient
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.test import TestResponse
 
+from flask_comfy_files.web.access import Action
+from flask_comfy_files.web.views import ROUTES
 from tests.conftest import MakeTree
 from tests.trees import read_tree, recording
 from tests.web.answers import BATCH, PREFIX, answer_of, assert_problem, organize, post
@@ -53,7 +56,8 @@ def make_client(make_host: MakeHost) -> Callable[..., FlaskClient]:
 
     def make(**settings: Any) -> FlaskClient:
         make_host().extensions["comfy_files"].organize_output("known", files=["pv_00001_.png"])
-        return make_host(**settings).test_client()
+        # Its cookies would be lost on a name that is none, in older versions of Werkzeug.
+        return make_host(**settings).test_client(use_cookies=False)
 
     return make
 
@@ -353,6 +357,29 @@ def test_reading_may_be_public_where_changing_needs_the_token(
         answer_of(client.get(url, environ_overrides=STRANGER))
     assert_refused(change, client, output_root, 401, "token_required")
     assert_allowed(change(client, headers=BEARER))
+
+
+EVERY_ROUTE = [
+    *((route.method, f"{PREFIX}{route.rule}", route.action) for route in ROUTES),
+    ("POST", "/api/jobs/<job_id>/complete", Action.WRITE),
+    ("GET", "/api/jobs/<job_id>/files", Action.READ),
+]
+VARIABLE = re.compile("<[^>]*>")
+
+
+@pytest.mark.parametrize(("method", "rule", "action"), EVERY_ROUTE)
+def test_every_route_asks_for_the_token_and_says_which_action_it_is(
+    make_client: MakeClient, output_root: Path, method: str, rule: str, action: Action
+) -> None:
+    url = VARIABLE.sub("0123456789abcdef0123456789abcdef", rule)
+    client = make_client(token=TOKEN)
+    before = read_tree(output_root)
+    assert_problem(client.open(url, method=method, json={}), 401, "token_required")
+    assert read_tree(output_root) == before
+    asked: list[str] = []
+    make_client(authorize=lambda *call: asked.append(call[1])).open(url, method=method, json={})
+    assert asked == [action]
+    assert (action is Action.READ) == (method == "GET")
 
 
 def test_an_answer_says_nothing_of_what_is_there_before_access_is_known(

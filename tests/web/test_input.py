@@ -413,7 +413,7 @@ def test_an_id_in_an_address_that_can_be_none_is_refused(
         assert len(response.data) < 3000
     response = client.post(f"/api/jobs/{identifier}/complete")
     assert_problem(response, 422, "invalid_identifier", "job_id")
-    assert_problem(client.get(f"{PREFIX}/{identifier}"), 404, "record_not_found")
+    assert_problem(client.get(f"{PREFIX}/{identifier}"), 404, "not_found")
 
 
 @pytest.mark.usefixtures("unchanged")
@@ -421,7 +421,13 @@ def test_an_id_in_an_address_that_can_be_none_is_refused(
     "path", ["file_metadata.json", "batch_00001_.png", ".comfy_files", "%2e%2e", "*", "%25", "_"]
 )
 def test_a_name_is_no_file_id(client: FlaskClient, path: str) -> None:
-    assert_problem(client.get(f"{PREFIX}/{path}"), 404, "record_not_found")
+    assert_problem(client.get(f"{PREFIX}/{path}"), 404, "not_found")
+
+
+@pytest.mark.usefixtures("unchanged")
+@pytest.mark.parametrize("sign", ["a", "_", "%25", "%2a", "%00", "%0A", "%ff", "é", "%22", "'"])
+def test_what_only_has_the_length_of_a_file_id_is_none(client: FlaskClient, sign: str) -> None:
+    assert_problem(client.get(f"{PREFIX}/{sign * 32}"), 404, "record_not_found")
 
 
 @pytest.mark.usefixtures("unchanged")

@@ -154,10 +154,9 @@ def read_header(descriptor: int) -> Header:
         if isinstance(error, IsADirectoryError):
             raise DocumentDamagedError(DOCUMENT, "it is a folder") from None
         raise _unreadable(error) from error
-    line, newline, _ = start.partition(b"\n")
-    facts = (
-        decode(line.removesuffix(_CHANGES) + b"}") if newline and line.endswith(_CHANGES) else None
-    )
+    # Its newline belongs to the closing, which a crash may have torn off.
+    line, _, _ = start.partition(b"\n")
+    facts = decode(line.removesuffix(_CHANGES) + b"}") if line.endswith(_CHANGES) else None
     if facts is None:
         raise DocumentDamagedError(DOCUMENT, "its first line is not one that this library wrote")
     if facts.get("format") != FORMAT:

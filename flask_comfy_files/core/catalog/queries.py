@@ -108,6 +108,13 @@ def files_named(connection: sqlite3.Connection, original_path: str) -> list[File
     return [_file_row(row) for row in connection.execute(query, (os.fsencode(original_path),))]
 
 
+def originals_beginning(connection: sqlite3.Connection, beginning: str) -> list[bytes]:
+    """Return the paths under which ComfyUI wrote recorded files, as far as they begin in some way."""
+    query = "SELECT DISTINCT original_path FROM files WHERE original_path BETWEEN ?1 AND ?2"
+    first = os.fsencode(beginning)
+    return [row[0] for row in connection.execute(query, (first, first + b"\xff"))]
+
+
 def owner_of(connection: sqlite3.Connection, path: str) -> tuple[str | None] | None:
     """Return the owner of the file recorded at a path in a tuple (a legacy file has none), or ``None``."""
     row: tuple[str | None] | None = connection.execute(

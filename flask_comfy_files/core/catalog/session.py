@@ -65,6 +65,11 @@ class Reader:
         """Return all files that ComfyUI wrote under a path, oldest first."""
         return self._records(queries.files_named(self._connection, original_path))
 
+    def originals_beginning(self, beginning: str) -> list[str]:
+        """Return the paths under which ComfyUI wrote recorded files, as far as they begin in some way."""
+        found = queries.originals_beginning(self._connection, beginning)
+        return [os.fsdecode(path) for path in found]
+
     def owner_of(self, path: str) -> tuple[str | None] | None:
         """Return the owner of the file recorded at a path in a tuple (a legacy file has none), or ``None``."""
         return queries.owner_of(self._connection, path) if path.isascii() else None

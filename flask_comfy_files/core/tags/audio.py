@@ -97,8 +97,6 @@ def _iter_comments(block: bytes, key: str) -> Iterator[bytes]:
 
 
 def _length_at(block: bytes, at: int) -> int:
-    if at + 4 > len(block):
-        raise PastEndError
     return int.from_bytes(block[at : at + 4], "little")
 
 

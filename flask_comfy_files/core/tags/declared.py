@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from flask_comfy_files.core.tags.json_text import LONGEST_JSON, iter_texts_in, parse_object
+from flask_comfy_files.core.tags.json_text import iter_texts_in, parse_object
 from flask_comfy_files.core.tags.source import Source
 
 _GLB_START: Final = b"glTF\x02\0\0\0"
@@ -35,4 +35,4 @@ def iter_safetensors_texts(source: Source, key: str) -> Iterator[bytes]:
 
 
 def _object_at(source: Source, offset: int, length: int) -> object:
-    return parse_object(source.read(offset, length)) if length <= LONGEST_JSON else None
+    return parse_object(source.read(offset, length))

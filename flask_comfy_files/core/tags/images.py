@@ -46,11 +46,7 @@ def iter_png_texts(source: Source, key: str) -> Iterator[bytes]:
     offset, kind = 8, b""
     while kind != b"IEND":
         length, kind = struct.unpack(">I4s", source.read(offset, 8))
-        if (
-            kind in _PNG_TEXTS
-            and length >= len(wanted)
-            and source.read(offset + 8, len(wanted)) == wanted
-        ):
+        if kind in _PNG_TEXTS and source.read(offset + 8, len(wanted)) == wanted:
             content = source.read(offset + 8, length)
             if source.read(offset + 8 + length, 4) != struct.pack(">I", zlib.crc32(kind + content)):
                 raise MalformedError
@@ -94,6 +90,7 @@ def _iter_exif_texts(source: Source, start: int, end: int, key: str) -> Iterator
     wanted = key.encode() + b":"
     for _, kind, length, at in struct.iter_unpack(order + "HHII", table):
         if kind != _TIFF_ASCII or length < len(wanted):
+            # Up to four bytes stand in the entry itself, where others have their offset.
             continue
         if start + at + length > end:
             raise MalformedError

@@ -10,9 +10,10 @@ import pytest
 
 from flask_comfy_files import FileManager
 from flask_comfy_files.core import durable
+from flask_comfy_files.core.catalog import document
 from flask_comfy_files.core.catalog.catalog import Catalog
 from flask_comfy_files.core.errors import DocumentDamagedError, StorageError
-from flask_comfy_files.core.records import file_to_dict
+from flask_comfy_files.core.records import ProjectRecord, file_to_dict
 from tests.conftest import OpenManager
 from tests.invariants import assert_sound, changes_of
 from tests.trees import Clock, outputs
@@ -231,10 +232,22 @@ def test_a_torn_end_is_mended_by_the_next_change(
     assert_sound(output_root)
 
 
+@pytest.mark.parametrize("torn", [b"", b"\n", b"\n]", b"\n{}\n", b"\n]}\n\0"], ids=repr)
+def test_the_torn_end_of_a_library_without_changes_is_mended(
+    torn: bytes, output_root: Path, open_manager: OpenManager
+) -> None:
+    Path(output_root, ".comfy_files").mkdir()
+    document.create(str(output_root), "abc")
+    path = output_root / "file_metadata.json"
+    path.write_bytes(path.read_bytes().removesuffix(b"\n]}\n") + torn)
+    assert open_manager(output_root).organize_output("batch").moved.files == 4
+    assert_sound(output_root)
+
+
 def test_what_was_torn_off_is_kept_aside(manager: FileManager, output_root: Path) -> None:
     manager.organize_output("batch")
-    with (output_root / "file_metadata.json").open("ab") as document:
-        document.write(b"somebody wrote this by hand")
+    with (output_root / "file_metadata.json").open("ab") as file:
+        file.write(b"somebody wrote this by hand")
     manager.organize_output("loop")
     (kept,) = (output_root / ".comfy_files").glob("torn-tail-*")
     assert b"somebody wrote this by hand" in kept.read_bytes()
@@ -261,7 +274,7 @@ def test_a_job_is_seen_whole_or_not_at_all_while_it_is_organized(
     manager.organize_output("loop")
     before = manager.get_project_files("default")
     readers = [open_manager(output_root), manager]
-    seen = []
+    seen: list[ProjectRecord] = []
     move = durable.move
 
     def look_and_move(source_folder: int, source: str, target_folder: int, target: str) -> None:

@@ -184,7 +184,7 @@ def with_first_line(facts: dict[str, Any]) -> bytes:
         b"\n",
         b"{}",
         b'{"files": []}\n',
-        FIRST_LINE,
+        FIRST_LINE[:-1],
         FIRST_LINE.replace(b"abc", b"abd") + b"\n]}\n",
         FIRST_LINE.replace(b'"changes": [', b'"changes": {') + b"\n]}\n",
         b"\0" * 5000,
@@ -195,20 +195,19 @@ def with_first_line(facts: dict[str, Any]) -> bytes:
 )
 def test_a_first_line_that_we_did_not_write_is_damaged(content: bytes, root: str) -> None:
     Path(root, "file_metadata.json").write_bytes(content)
-    with document.open_document(root) as opened, pytest.raises(DocumentDamagedError):
+    with document.open_document(root) as opened:
         assert opened is not None
-        document.read_header(opened)
+        with pytest.raises(DocumentDamagedError):
+            document.read_header(opened)
 
 
 def test_a_document_of_a_newer_version_is_refused_and_not_called_damaged(root: str) -> None:
     facts = {"format": 2, "library_id": "abc", "generation": 1}
     Path(root, "file_metadata.json").write_bytes(with_first_line(facts))
-    with (
-        document.open_document(root) as opened,
-        pytest.raises(LibraryUnavailableError, match="format 2, and this version knows 1"),
-    ):
+    with document.open_document(root) as opened:
         assert opened is not None
-        document.read_header(opened)
+        with pytest.raises(LibraryUnavailableError, match="format 2, and this version knows 1"):
+            document.read_header(opened)
 
 
 def test_there_may_be_no_document(root: str) -> None:

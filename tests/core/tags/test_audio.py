@@ -61,7 +61,10 @@ def test_a_count_of_comments_that_lies_leaves_the_ones_that_are_there() -> None:
     "content",
     [
         pytest.param(OPUS_HEAD, id="no second packet"),
-        pytest.param(OPUS_HEAD + ogg_page(7, b"\x05", b"sound"), id="no comments"),
+        pytest.param(
+            OPUS_HEAD + ogg_page(7, laced(b"OpusText" + COMMENTS), b"OpusText" + COMMENTS),
+            id="no comments",
+        ),
         pytest.param(
             OPUS_HEAD + ogg_page(8, laced(b"OpusTags" + COMMENTS), b"OpusTags" + COMMENTS),
             id="another stream",

@@ -87,6 +87,12 @@ def test_a_webp_has_no_tag_but_in_an_ascii_field_that_begins_with_the_name(tiff:
     assert tag_of(webp(tiff), ".webp") is None
 
 
+def test_a_value_that_stands_in_its_own_entry_is_passed_over() -> None:
+    fields = exif([("x", ""), (KEY, TAG_TEXT)], ">")
+    short = fields[:14] + struct.pack(">I4s", 4, b"R98\0") + fields[22:]
+    assert tag_of(webp(short), ".webp") == TAG
+
+
 def test_a_field_may_not_reach_beyond_the_exif_chunk() -> None:
     entry = exif([(KEY, TAG_TEXT)], ">")
     assert tag_of(webp(entry), ".webp") == TAG
@@ -120,14 +126,17 @@ def test_an_svg_tag_may_be_json_in_a_string_and_two_elements_must_agree() -> Non
     assert tag_of(svg([(KEY, f'"{quoted}"')]), ".svg") == TAG
     both = svg([(KEY, TAG_TEXT)]) + svg([(KEY, OTHER_TEXT)])
     assert tag_of(both, ".svg") is None
-    assert tag_of(svg([(KEY, '"\\ud800"')]), ".svg") is None
+    unreadable = svg([(KEY, '"\\ud800"')])
+    assert tag_of(unreadable + svg([(KEY, TAG_TEXT)]), ".svg") is None
 
 
 @pytest.mark.parametrize(
     "attributes",
     [
         pytest.param(exr_attribute(KEY, "bytes", TEXT), id="no string"),
-        pytest.param(b"\0" + exr_attribute(KEY, "string", TEXT), id="behind the header"),
+        pytest.param(
+            exr_attribute("", "x", b"") + exr_attribute(KEY, "string", TEXT), id="behind the header"
+        ),
         pytest.param(exr_attribute("x", "string", exr_attribute(KEY, "string", TEXT)), id="inside"),
         pytest.param(exr_attribute("x" * 600, "string", TEXT), id="an endless name"),
         pytest.param(exr_attribute(KEY, "string", TEXT)[:-1], id="a longer value"),

@@ -49,7 +49,7 @@ def test_the_metadata_of_a_movie_is_found_where_writers_put_it(content: bytes) -
         pytest.param(FTYP + METADATA, id="beside the header"),
         pytest.param(box(b"moov", METADATA), id="no file type"),
         pytest.param(FTYP + box(b"mdat", box(b"moov", METADATA)), id="among the pictures"),
-        pytest.param(FTYP + b"\0\0\0\7free" + box(b"moov", METADATA), id="behind a fault"),
+        pytest.param(FTYP + b"\0\0\0\4" + box(b"moov", METADATA), id="behind a fault"),
         pytest.param(
             mp4(TEXTS).replace(b"mdta" + KEY.encode(), b"udta" + KEY.encode()), id="space"
         ),
@@ -74,6 +74,18 @@ def test_an_item_shorter_than_its_own_head_is_no_tag() -> None:
     keys = box(b"keys", struct.pack(">II", 0, 1) + box(b"mdta", KEY.encode()))
     metadata = box(b"meta", bytes(4) + keys + box(b"ilst", item))
     assert tag_of(FTYP + box(b"moov", metadata) + MDAT, ".mp4") is None
+
+
+def test_a_text_ends_with_what_holds_it() -> None:
+    long_item = box(b"\0\0\0\1", box(b"data", struct.pack(">II", 1, 0) + TAG_TEXT.encode()))
+    item = struct.pack(">I", len(long_item) - 9) + long_item[4:]
+    keys = box(b"keys", struct.pack(">II", 0, 1) + box(b"mdta", KEY.encode()))
+    metadata = box(b"meta", bytes(4) + keys + box(b"ilst", item))
+    assert tag_of(FTYP + box(b"moov", metadata), ".mp4") is None
+    text = element("4487", TAG_TEXT.encode())
+    tag = short_element("67c8", short_element("45a3", KEY.encode()) + text[:-9]) + text[-9:]
+    tags = element("1254c367", element("7373", tag))
+    assert tag_of(HEAD + element("18538067", tags), ".mkv") is None
 
 
 def test_the_pictures_may_still_be_missing() -> None:
@@ -109,7 +121,7 @@ def test_the_tags_of_a_segment_are_found_whatever_its_size_says(content: bytes) 
     [
         pytest.param(element("18538067", TAGS), id="no EBML header"),
         pytest.param(HEAD + TAGS, id="no segment"),
-        pytest.param(HEAD + element("18538067", b"\0" + TAGS), id="behind a fault"),
+        pytest.param(HEAD + element("18538067", b"\x08\0\0\0\0\x80" + TAGS), id="behind a fault"),
         pytest.param(HEAD + element("18538067", element("1f43b675", TAGS)), id="in a cluster"),
         pytest.param(matroska([(f"{KEY}2", TAG_TEXT)]), id="a longer name"),
         pytest.param(matroska([(KEY[:-1], TAG_TEXT)]), id="a shorter name"),
@@ -120,6 +132,11 @@ def test_the_tags_of_a_segment_are_found_whatever_its_size_says(content: bytes) 
 )
 def test_a_matroska_has_no_tag_but_in_a_simple_tag_of_that_name(content: bytes) -> None:
     assert tag_of(content, ".mkv") is None
+
+
+def test_a_name_is_read_only_when_it_is_as_long_as_ours() -> None:
+    named = element("7373", element("67c8", element("45a3", bytes(5 * 2**20))))
+    assert tag_of(HEAD + element("18538067", element("1254c367", named) + TAGS), ".mkv") == TAG
 
 
 @pytest.mark.parametrize("end", [b"\x45", b"\x45\xa3", b"\x45\xa3\x40", b"\x01", b"\x80", b"\0"])

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import os
 import signal
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +19,17 @@ from tests.trees import AN_HOUR_AGO, Clock, Entry, copy_recordings, write_tree
 # A disk may take its time for a sync, and a failure must be found again by whoever runs the tests.
 settings.register_profile("project", deadline=None, print_blob=True)
 settings.load_profile("project")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let the files of tests lie in memory where they can: thousands of syncs of a disk take minutes.
+
+    What a real disk, a full one or another file system does is tried by the tests of faults.
+    """
+    memory = "/dev/shm"  # noqa: S108 - pytest makes a folder of the user's own in it
+    if config.option.basetemp is None and "TMPDIR" not in os.environ and os.access(memory, os.W_OK):
+        tempfile.tempdir = memory
+
 
 MakeTree = Callable[..., Path]
 OpenManager = Callable[..., FileManager]

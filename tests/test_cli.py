@@ -341,7 +341,7 @@ def test_control_characters_of_names_never_reach_the_terminal(
 
 
 def test_names_in_other_scripts_are_shown_as_they_are(run: Run) -> None:
-    name = "アニメ/キャラ 01 – été_00001_.png"  # noqa: RUF001 - as it was recorded
+    name = "アニメ/キャラ 01 – été_00001_.png"
     assert f"from {name}\n" in run("organize", "chara", "--file", name).output
 
 
@@ -418,7 +418,7 @@ def test_in_a_shell_names_are_shown_whatever_the_terminal_can_show(
     shutil.copyfile(
         output_root / BATCH[0], os.fsencode(output_root) + b"/job_9_x\xe9\xff_00001_.png"
     )
-    name = "アニメ/キャラ 01 – été_00001_.png"  # noqa: RUF001 - as it was recorded
+    name = "アニメ/キャラ 01 – été_00001_.png"
     result = in_a_shell("organize", "chara", "--file", name, PYTHONIOENCODING="latin-1")
     assert result.returncode == 0, result.stderr
     assert "\\u30a2\\u30cb\\u30e1/" in result.stdout.decode("latin-1")

@@ -147,10 +147,12 @@ class Gathering:
             if self.asked.run is None:
                 return Attribution(), found
             run = self.asked.run
-            claimed = history.attribute_by_history(
-                self.root, job_id, run, reader.owner_of, reader.originals_beginning
+            return (
+                history.attribute_by_history(
+                    self.root, job_id, run, reader.owner_of, reader.originals_beginning
+                ),
+                found,
             )
-            return claimed, found
         except OSError as error:
             durable.refuse("Listing", "", error)
 

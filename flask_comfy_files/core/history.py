@@ -76,31 +76,35 @@ def attribute_by_history(
 
 def _claimed(root: str, run: Run, recorded: Recorded) -> Iterator[tuple[Output, bool]]:
     """Yield files with whether the history names them; what it does not name need not be there."""
-
-    def among(beginning: str, node_id: str) -> list[str]:
-        """Return what stands there; where the node was cached, also what an earlier run's job has taken."""
-        found = set(_listed(root, split(beginning)[0]))
-        if node_id in run.cached_nodes:
-            found.update(recorded(beginning))
-        return sorted(path for path in found if path.startswith(beginning))
-
     named = {output.path for output in run.outputs}
     for output in run.outputs:
-        pattern = _FRAME_NUMBER.search(split(output.path)[1])
-        if pattern is None:
-            yield output, not output.is_guess
-        else:
-            beginning = output.path[: output.path.rindex(pattern[0])]
-            for path in among(beginning, output.node_id):
-                if _is_frame(output.path, pattern, path):
-                    yield Output(path, output.node_id), True
+        for path in _meant_by(root, run, output, recorded):
+            yield Output(path, output.node_id), not output.is_guess
         for path in siblings(output.path):
             if path not in named:
                 yield Output(path, output.node_id), False
     for node_id, folder in dataset_folders(run):
-        for path in among(f"{folder}/", node_id):
+        for path in _beginning(root, run, Output(f"{folder}/", node_id), recorded):
             if split(path)[0] == folder:
                 yield Output(path, node_id), False
+
+
+def _meant_by(root: str, run: Run, output: Output, recorded: Recorded) -> list[str]:
+    """Return the paths that the name of an output stands for: its own, or those of the frames of a sequence."""
+    pattern = _FRAME_NUMBER.search(split(output.path)[1])
+    if pattern is None:
+        return [output.path]
+    beginning = Output(output.path[: output.path.rindex(pattern[0])], output.node_id)
+    paths = _beginning(root, run, beginning, recorded)
+    return [path for path in paths if _is_frame(output.path, pattern, path)]
+
+
+def _beginning(root: str, run: Run, output: Output, recorded: Recorded) -> list[str]:
+    """Return what stands on the disk; where the node was cached, also what an earlier run's job has taken."""
+    found = set(_listed(root, split(output.path)[0]))
+    if output.node_id in run.cached_nodes:
+        found.update(recorded(output.path))
+    return sorted(path for path in found if path.startswith(output.path))
 
 
 def siblings(path: str) -> list[str]:

@@ -281,9 +281,10 @@ def _twins(writer: Writer, arrivals: Sequence[Arrival]) -> dict[str, FileRecord]
         checksum = arrival.inspected.checksum
         modified_at = iso_utc(arrival.inspected.modified_at)
         for record in writer.files_named(arrival.path):
-            if record.evidence == Evidence.CACHED and record.same_file_as is None:
-                if record.checksum == checksum and record.modified_at == modified_at:
-                    found[arrival.file_id] = record
+            is_first = record.evidence == Evidence.CACHED and record.same_file_as is None
+            facts = (record.checksum, record.modified_at, record.missing)
+            if is_first and facts == (checksum, modified_at, False):
+                found[arrival.file_id] = record
     return found
 
 

@@ -8,10 +8,12 @@ import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.crash.library_check import Scenario
+from flask_comfy_files.core.errors import ComfyFilesError
+from tests.crash.library_check import Scenario, check_nothing_is_lost, original_paths
 
 Mount = Callable[..., Path]
 """Mounts something on a folder: ``mount(place, *options)``."""
@@ -66,6 +68,22 @@ class Ground:
         if self.complaints:
             shown = "\n".join(self.complaints[:20])
             pytest.fail(f"{len(self.complaints)} times it went wrong:\n{shown}", pytrace=False)
+
+
+def outcome(scenario: Scenario, root: Path) -> dict[str, Any]:
+    """Do the work of a scenario and tell what it answered; an error that is not ours ends the child."""
+    try:
+        return {"left": scenario.disturbed(root)}
+    except ComfyFilesError as error:
+        return {"refused": f"{type(error).__name__}: {error}"}
+
+
+def expect_an_honest_answer(ground: Ground, answer: dict[str, Any]) -> None:
+    """Expect that nothing is lost, and that what a call says it did is done."""
+    check_nothing_is_lost(ground.root, ground.scenario.inputs)
+    if answer == {"left": []}:
+        organized = original_paths(ground.root, ground.scenario.job_id)
+        assert sorted(organized) == sorted(ground.scenario.expected)
 
 
 def empty(folder: Path) -> None:

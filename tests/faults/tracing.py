@@ -25,6 +25,11 @@ CHANGING = frozenset(
 )
 """System calls that change a file system, whatever their arguments; opening does with some of them."""
 
+READING = frozenset(
+    {"read", "pread64", "fstat", "newfstatat", "fstatfs", "statfs", "lseek", "flock", "fadvise64"}
+)
+"""System calls that look; opening and listing do, too."""
+
 OPENING = frozenset({"open", "openat", "openat2", "creat"})
 LISTING = frozenset({"getdents", "getdents64"})
 
@@ -88,6 +93,18 @@ class Traced:
         assert len(points) > len(of_index) > 0
         return [call for call in points if call not in left_out]
 
+    def looks(self, root: Path) -> list[Call]:
+        """Return the calls that only look at something below a folder, but for those of the index."""
+        looks = READING | OPENING | LISTING
+        return [
+            call
+            for call in self.calls
+            if call.name in looks
+            and call.touches(root)
+            and not call.changes_something
+            and not call.concerns_index
+        ]
+
     @property
     def was_hit(self) -> bool:
         """Whether what was injected came to pass."""
@@ -105,7 +122,7 @@ def traced(action: Callable[[], object], log: Path, *injections: str) -> Traced:
 
     child, answer = start_child(wait_and_act)
     os.close(hold)
-    names = ",".join(f"?{name}" for name in sorted(CHANGING | OPENING | LISTING))
+    names = ",".join(f"?{name}" for name in sorted(CHANGING | READING | OPENING | LISTING))
     options = [
         "-e",
         f"trace={names}",

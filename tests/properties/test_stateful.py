@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from dataclasses import dataclass, field
@@ -58,8 +57,7 @@ class Job:
 class Library(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108 - a new folder in it
-        self.folder = Path(tempfile.mkdtemp(dir=base))
+        self.folder = Path(tempfile.mkdtemp())
         self.root = self.folder / "output"
         self.root.mkdir()
         self.clock = Clock()

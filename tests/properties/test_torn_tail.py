@@ -11,7 +11,6 @@ import json
 import os
 import random
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,15 +33,6 @@ WHOLE_IMAGES = 40
 """Images that go the whole way of a job, files and all."""
 
 Change = dict[str, Any]
-
-
-@pytest.fixture
-def memory_path() -> Iterator[Path]:
-    """Return a folder that is in memory where the system has one: thousands of syncs are to be waited for."""
-    memory = Path("/dev/shm")  # noqa: S108 - a folder with a random name is made in it
-    base = memory if os.access(memory, os.W_OK) else None
-    with tempfile.TemporaryDirectory(dir=base) as folder:
-        yield Path(folder)
 
 
 @pytest.fixture(scope="module")
@@ -149,14 +139,14 @@ def test_no_acknowledged_change_is_lost_in_a_torn_append(
     remainder: int,
     with_index: bool,  # noqa: FBT001
     recorded_changes: list[Change],
-    memory_path: Path,
+    tmp_path: Path,
 ) -> None:
-    root = memory_path / "output"
+    root = tmp_path / "output"
     root.mkdir()
     prepare(root, recorded_changes[:2], remainder)
     check_images(
         root,
-        append_to(root, [recorded_changes[n] for n in IN_FLIGHT[in_flight]], memory_path / "work"),
+        append_to(root, [recorded_changes[n] for n in IN_FLIGHT[in_flight]], tmp_path / "work"),
         {**recorded_changes[2], "job_id": "the next one"},
         is_index_kept=with_index,
     )
@@ -166,12 +156,12 @@ def test_no_acknowledged_change_is_lost_in_a_torn_append(
 def test_the_first_append_of_a_library_may_be_torn(
     with_index: bool,  # noqa: FBT001
     recorded_changes: list[Change],
-    memory_path: Path,
+    tmp_path: Path,
 ) -> None:
-    root = memory_path / "output"
+    root = tmp_path / "output"
     root.mkdir()
     prepare(root, [], 0)
-    append = append_to(root, recorded_changes[1:2], memory_path / "work")
+    append = append_to(root, recorded_changes[1:2], tmp_path / "work")
     check_images(
         root,
         append,
@@ -216,24 +206,24 @@ def check_images(root: Path, append: Append, next_change: Change, *, is_index_ke
 @pytest.mark.parametrize("with_index", [True, False], ids=["with index", "without index"])
 def test_after_a_torn_append_every_job_is_whole_and_the_next_is_organized(
     with_index: bool,  # noqa: FBT001
-    memory_path: Path,
+    tmp_path: Path,
 ) -> None:
-    root = memory_path / "output"
+    root = tmp_path / "output"
     png = recording("batch_00001_.png")
     write_tree(root, {f"job_{job}_0000{n}_.png": png for job in (1, 2, 3) for n in (1, 2)})
     clock = Clock()
     with FileManager(root, clock=clock) as manager:
         first = manager.organize_output("job_1").organized_files
-    shutil.copytree(root, memory_path / "kept")
+    shutil.copytree(root, tmp_path / "kept")
     with FileManager(root, clock=clock) as manager:
         manager.organize_output("job_2")
     after = (root / DOCUMENT).read_bytes()
-    before = (memory_path / "kept" / DOCUMENT).read_bytes()
+    before = (tmp_path / "kept" / DOCUMENT).read_bytes()
     append = Append(before, after, len(before) - len(CLOSING))
     chance = random.Random(7)  # noqa: S311
     for image in images(append, WHOLE_IMAGES, chance):
         shutil.rmtree(root)
-        shutil.copytree(memory_path / "kept", root)
+        shutil.copytree(tmp_path / "kept", root)
         (root / DOCUMENT).write_bytes(image)
         if not with_index:
             (root / ".comfy_files/index.sqlite3").unlink()

@@ -190,7 +190,7 @@ BYTES = {
     "no-numbers": b'{"n": NaN, "i": -Infinity}',
     "order-of-keys": b'{"z": 1, "a": 2, "m": 3}',
     "a-key-twice": b'{"a": 1, "a": 2}',
-    "unicode": '{"title": "東京 – été 🎬"}'.encode(),  # noqa: RUF001
+    "unicode": '{"title": "東京 – été 🎬"}'.encode(),
     "escapes": rb'{"title": "\u6771\/\u4eac \ud83c\udfac \ud800"}',
     "spaces": b' \r\n{ "a" :\t[ ] , "b" : { } \n }',
     "braces-in-strings": b'{"a": "}", "b": {"c": "}{"}}',

@@ -322,7 +322,7 @@ def test_a_name_that_is_not_utf_8_is_organized_and_answered_as_json(
 
 
 def test_names_in_other_scripts_are_answered_as_they_are(client: FlaskClient) -> None:
-    name = "アニメ/キャラ 01 – été_00001_.png"  # noqa: RUF001 - as it was recorded
+    name = "アニメ/キャラ 01 – été_00001_.png"
     response = organize(client, {"job_id": "chara", "files": [name]})
     assert answer_of(response)["organized_files"][0]["original_path"] == name
     assert name in response.text

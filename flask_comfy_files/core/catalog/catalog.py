@@ -216,11 +216,10 @@ class Catalog:
             )
 
     def _rebuilt_index(self, stack: contextlib.ExitStack, session: Session) -> sqlite3.Connection:
-        with contextlib.suppress(OSError, sqlite3.Error):
-            self._index.create()
         try:
+            self._index.create()
             connection = stack.enter_context(self._index.writing())
-        except sqlite3.Error as error:
+        except (OSError, sqlite3.Error) as error:
             _log.warning("no index can be kept in %s (%s); it is made in memory", self._root, error)
             memory = index.MemoryIndex()
             stack.callback(memory.close)

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from graphlib import CycleError, TopologicalSorter
-from typing import IO, Any, Final
+from typing import Any, Final
 
 from flask_comfy_files.core.errors import ComfyUIAnswerError, UnsafePathError
 from flask_comfy_files.core.layout import require_relative_path
@@ -185,12 +185,13 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
-def _read(response: IO[bytes]) -> bytes:
+def _read(response: http.client.HTTPResponse) -> bytes:
     """Read an answer that must come within size and time."""
     ends_at = time.monotonic() + 2 * _TIMEOUT_S
     parts, size = [], 0
     try:
-        while chunk := response.read(_CHUNK_BYTES):
+        # What has come so far: `read` waits for all it was asked for, however slowly that trickles in.
+        while chunk := response.read1(_CHUNK_BYTES):
             parts.append(chunk)
             size += len(chunk)
             if size > _LARGEST_ANSWER_BYTES:

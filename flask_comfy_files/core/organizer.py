@@ -9,6 +9,7 @@ either nothing or a line that the next holder of the lock finishes.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import os
 import uuid
@@ -116,7 +117,10 @@ class Organizer:
             yield writer
 
     def _require_space(self, needed_bytes: int) -> None:
-        volume = os.statvfs(self._root)
+        try:
+            volume = os.statvfs(self._root)
+        except OSError as error:
+            durable.refuse("Measuring the free space of", "", error)
         free_bytes = volume.f_bavail * volume.f_frsize - self._min_free_bytes
         if free_bytes < needed_bytes:
             raise OutOfSpaceError(needed_bytes, max(0, free_bytes))
@@ -262,7 +266,8 @@ class Organizer:
         """Remove the folder of a run that is known to have ended; ComfyUI needs it until then."""
         if run is None or run.inbox_run is None or "/" in run.inbox_run:
             return
-        durable.remove_empty_folders(self._root, f"{inbox_folder(job_id)}/{run.inbox_run}", INBOX)
+        for folder in _folders_below(self._root, f"{inbox_folder(job_id)}/{run.inbox_run}"):
+            durable.remove_empty_folders(self._root, folder, INBOX)
 
 
 def _stored(record: FileRecord, arrival: Arrival) -> dict[str, Any]:
@@ -330,6 +335,17 @@ def _operation(request: Request, at: datetime) -> dict[str, Any]:
         "at": iso_utc(at),
     }
     return operation if request.prompt_id is None else {**operation, "prompt_id": request.prompt_id}
+
+
+def _folders_below(root: str, folder: str) -> list[str]:
+    """Return a folder and all folders in it, the innermost first; none where there is no such folder."""
+    try:
+        with durable.open_folder(root, folder) as descriptor, os.scandir(descriptor) as entries:
+            inside = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except OSError:
+        return []
+    below = (_folders_below(root, f"{folder}/{name}") for name in inside)
+    return [*itertools.chain.from_iterable(below), folder]
 
 
 def _folders_of(files: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -95,7 +95,7 @@ class Handler(BaseHTTPRequestHandler):
     def say(self, body: bytes, status: int = HTTPStatus.OK, **headers: str) -> None:
         """Answer with a body; its length is the true one unless a header says otherwise."""
         self.send_response(status)
-        for name, value in {"Content-Length": str(len(body)), **headers}.items():
+        for name, value in {"Content_Length": str(len(body)), **headers}.items():
             self.send_header(name.replace("_", "-"), value)
         self.end_headers()
         self.wfile.write(body)
@@ -125,7 +125,7 @@ def says(body: bytes, status: int = HTTPStatus.OK, **headers: str) -> Misbehavio
 def breaks_off(handler: Handler) -> None:
     """Send the half of an answer."""
     body = json.dumps(handler.replay.answer(handler.path)).encode()
-    handler.say(body[: len(body) // 2], **{"Content-Length": str(len(body))})
+    handler.say(body[: len(body) // 2], Content_Length=str(len(body)))
 
 
 def hangs_up(handler: Handler) -> None:

@@ -13,7 +13,13 @@ from typing import Any
 import pytest
 
 from flask_comfy_files.core.errors import ComfyFilesError
-from tests.crash.library_check import Scenario, check_nothing_is_lost, original_paths
+from tests.crash.library_check import (
+    Scenario,
+    check_nothing_is_lost,
+    expect_recovery,
+    original_paths,
+)
+from tests.faults.tracing import Traced, traced
 
 Mount = Callable[..., Path]
 """Mounts something on a folder: ``mount(place, *options)``."""
@@ -50,6 +56,20 @@ class Ground:
         self.root.mkdir(exist_ok=True)
         empty(self.root)
         shutil.copytree(self._untouched, self.root, dirs_exist_ok=True)
+
+    def undisturbed(self, act: Callable[[], object]) -> Traced:
+        """Return what an act does when nothing goes wrong.
+
+        It is done before in this process, too: a module that is imported only then would otherwise be
+        read by the first child alone, and all others would make fewer calls.
+        """
+        self.renew()
+        self.scenario.disturbed(self.root)
+        expect_recovery(self.scenario, self.root)
+        self.renew()
+        run = traced(act, self.log)
+        assert run.end.status == 0, run.end.said
+        return run
 
     @contextlib.contextmanager
     def hearing(self, where: object) -> Iterator[None]:

@@ -39,10 +39,9 @@ def fail_everywhere(ground: Ground, fault: tuple[str, str]) -> None:
     """Let calls that change something below the output root fail, one in each run, and check what comes of it."""
     error, lasting = fault
     act = functools.partial(outcome, ground.scenario, ground.root)
-    ground.renew()
-    undisturbed = traced(act, ground.log)
     start = FAULTS.index(fault)
-    for call in undisturbed.points(ground.root, index_step=INDEX_STEP, index_start=start):
+    run = ground.undisturbed(act)
+    for call in run.points(ground.root, index_step=INDEX_STEP, index_start=start):
         ground.renew()
         injection = f"{call.name}:error={error}:when={call.ordinal}{lasting}"
         with ground.hearing(f"{injection} {call}"):
@@ -61,8 +60,7 @@ def test_a_failing_look_loses_nothing(name: str, error: str, memory: Path) -> No
     """What cannot be read is not taken for missing, damaged or empty. Each error hits every third call."""
     ground = Ground(memory, SCENARIOS[name])
     act = functools.partial(outcome, ground.scenario, ground.root)
-    ground.renew()
-    looks = traced(act, ground.log).looks(ground.root)
+    looks = ground.undisturbed(act).looks(ground.root)
     assert len(looks) > 30
     for call in looks[["EIO", "EMFILE", "EACCES"].index(error) :: 3]:
         ground.renew()

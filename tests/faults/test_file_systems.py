@@ -70,10 +70,9 @@ def test_files_cross_with_their_bytes_times_and_permissions(ground: Ground) -> N
 def test_a_copy_that_differs_from_its_source_is_not_taken(ground: Ground) -> None:
     """A disk that says it wrote what it did not: the first byte of a copy stays as it was, and nothing tells."""
     act = functools.partial(ground.scenario.disturbed, ground.root)
-    undisturbed = traced(act, ground.log)
     writes = [
         call
-        for call in undisturbed.calls
+        for call in ground.undisturbed(act).calls
         if call.name == "pwrite64" and any(path.endswith(".part") for path in call.paths)
     ]
     assert len(writes) == 2

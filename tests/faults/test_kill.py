@@ -30,10 +30,8 @@ def kill_everywhere(ground: Ground, index_step: int) -> None:
     Every second time the index is deleted, too.
     """
     act = functools.partial(ground.scenario.disturbed, ground.root)
-    ground.renew()
-    undisturbed = traced(act, ground.log)
-    assert undisturbed.end.status == 0, undisturbed.end.said
-    for number, call in enumerate(undisturbed.points(ground.root, index_step=index_step)):
+    points = ground.undisturbed(act).points(ground.root, index_step=index_step)
+    for number, call in enumerate(points):
         ground.renew()
         with ground.hearing(call):
             killed = traced(act, ground.log, f"{call.name}:signal=KILL:when={call.ordinal}")

@@ -133,9 +133,9 @@ def streamed() -> ResponseReturnValue:
     return Response(stream_with_context(parts()), mimetype="application/json")
 
 
-def compressed() -> ResponseReturnValue:
-    body = gzip.compress(b'{"status": "ok"}', mtime=0)
-    return Response(body, mimetype="application/json", headers={"Content-Encoding": "gzip"})
+def encoded(body: bytes, encoding: str) -> Answer:
+    headers = {"Content-Encoding": encoding}
+    return lambda: Response(body, mimetype="application/json", headers=headers)
 
 
 def of_bytes(body: bytes, mimetype: str = "application/json") -> Answer:
@@ -162,7 +162,8 @@ NO_OBJECTS: dict[str, Answer] = {
     "nested-too-deeply-to-look-into": of_bytes(b'{"a":' * 20_000 + b"1" + b"}" * 20_000),
     "number-too-long-to-look-into": of_bytes(b'{"status": ' + b"9" * 5000 + b"}"),
     "streamed": streamed,
-    "compressed": compressed,
+    "compressed": encoded(gzip.compress(b'{"status": "ok"}', mtime=0), "gzip"),
+    "encoded-and-json-by-chance": encoded(b'{"status": "ok"}', "br"),
 }
 
 

@@ -71,13 +71,18 @@ class Catalog:
         Raises:
             LibraryUnavailableError: The root or the document cannot be read, or it is another
             library's. DocumentDamagedError: The document is none of ours, or damaged.
-            StorageError: The index turned out to be damaged; the next call does without it.
+            StorageError: The index turned out to be damaged, and the next call does without it; or
+                the disk refused.
         """
         try:
             with self._answering() as reader:
                 yield reader
+        except ComfyFilesError:
+            raise
         except sqlite3.Error as error:
             raise self._index_failed("Reading", error) from error
+        except OSError as error:
+            durable.refuse("Reading the library in", "", error)
 
     @contextlib.contextmanager
     def _answering(self) -> Iterator[Reader]:

@@ -116,6 +116,16 @@ def test_an_index_in_use_can_be_taken_away_and_nothing_is_forgotten(
     assert_sound(output_root)
 
 
+def test_a_manager_sees_what_others_did_after_the_index_it_had_open_was_taken_away(
+    manager: FileManager, output_root: Path, open_manager: OpenManager
+) -> None:
+    manager.organize_output("batch")
+    delete(output_root)
+    report = open_manager(output_root).organize_output("loop")
+    assert manager.get_job_files("loop").files == report.organized_files
+    assert manager.get_system_stats().total_files == 6
+
+
 @pytest.mark.parametrize("is_read_first", [True, False], ids=["reading", "changing"])
 def test_an_index_whose_damage_shows_late_fails_once_and_is_made_anew(
     is_read_first: bool,  # noqa: FBT001

@@ -7,9 +7,11 @@ keyword argument, which wins. ``OUTPUT_DIR`` is also read from the environment v
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import math
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,28 +147,23 @@ def _whole(lowest: int, highest: int | None = None) -> Callable[[str, object], i
 
 
 def _seconds(key: str, value: object) -> float:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not math.isfinite(float(value)) or float(value) <= 0:  # type: ignore[arg-type]
-        raise ConfigurationError(key, value, "write a number of seconds above 0.")
-    return float(value)  # type: ignore[arg-type]
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        with contextlib.suppress(OverflowError):
+            if 0 < (seconds := float(value)) < math.inf:
+                return seconds
+    raise ConfigurationError(key, value, "write a number of seconds above 0.")
 
 
 def _prefix(key: str, value: object) -> str:
-    usable = (
-        isinstance(value, str) and value.startswith("/") and value.rstrip("/") and "<" not in value
-    )
+    usable = isinstance(value, str) and re.fullmatch(r"(/[^/<]+)+/?", value)
     if not usable or any(character in str(value) for character in " ?#%\\"):
         raise ConfigurationError(key, value, "write a URL path such as /api/files.")
     return str(value).rstrip("/")
 
 
 def _complete_route(key: str, value: object) -> str:
-    if (
-        not isinstance(value, str)
-        or not value.startswith("/")
-        or value.count("<") != 1
-        or value.count(">") != 1
-    ):
+    variable = r"<([a-z_]+(\([^()<>]*\))?:)?[A-Za-z_][A-Za-z0-9_]*>"
+    if not isinstance(value, str) or re.fullmatch(rf"/[^<>]*{variable}[^<>]*", value) is None:
         raise ConfigurationError(
             key, value, "write a Flask rule with one variable, such as /api/jobs/<job_id>/complete."
         )
@@ -181,11 +178,15 @@ def _identifier(key: str, value: object) -> str:
 
 
 def _comfyui_url(key: str, value: object) -> str:
-    parts = urlsplit(value) if isinstance(value, str) else None
-    if parts is None or parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ConfigurationError(
-            key, value, "write the address of the ComfyUI server, such as http://127.0.0.1:8188."
-        )
+    advice = "write the address of the ComfyUI server, such as http://127.0.0.1:8188."
+    try:
+        parts = urlsplit(value) if isinstance(value, str) else None
+        is_usable = parts is not None and parts.scheme in {"http", "https"} and bool(parts.hostname)
+        is_plain = parts is not None and not parts.query and not parts.fragment and parts.port != 0
+    except ValueError:  # a port or an IPv6 address that is none
+        raise ConfigurationError(key, value, advice) from None
+    if not is_usable or not is_plain or " " in str(value):
+        raise ConfigurationError(key, value, advice)
     return str(value).rstrip("/")
 
 

@@ -37,6 +37,8 @@ def fold(changes: list[dict[str, Any]]) -> dict[str, list[Stored]]:
                 for stored in files
                 if not overlays.get(stored["file_id"], {}).get("withdrawn")
             ]
+        for stored in (stored for files in jobs.values() for stored in files):
+            stored.update(change.get("twins", {}).get(stored["file_id"], {}))
     return jobs
 
 

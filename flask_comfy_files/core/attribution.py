@@ -99,14 +99,14 @@ def require_named_files(files: object) -> tuple[NamedFile, ...]:
         InvalidInputError: An entry is neither; the error names it by its place.
         UnsafePathError: A path is absolute or leads out of the output root.
     """
-    if isinstance(files, str | bytes) or not isinstance(files, Iterable):
+    if isinstance(files, str | bytes | Mapping) or not isinstance(files, Iterable):
         raise InvalidInputError("files", files, "is not a list of files")
     return tuple(_require_named_file(f"files[{place}]", entry) for place, entry in enumerate(files))
 
 
 def _require_named_file(field: str, entry: object) -> NamedFile:
-    if isinstance(entry, str):
-        return NamedFile(require_relative_path(field, entry))
+    if isinstance(entry, str | os.PathLike):
+        return NamedFile(require_relative_path(field, os.fspath(entry)))
     if not isinstance(entry, Mapping):
         raise InvalidInputError(field, entry, 'is neither a path nor an object with "filename"')
     comfyui_type = entry.get("type", "output")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -25,16 +25,18 @@ from flask_comfy_files.core.records import (
     OrganizeReport,
     PendingJob,
     RetryReport,
-    SkipReason,
     iso_utc,
 )
 from flask_comfy_files.core.request import Budget, Clock, Request
-from flask_comfy_files.core.standing import find_standing
+from flask_comfy_files.core.standing import find_standing, what_remains
 
 _log = logging.getLogger(__name__)
 
 _MOST_RETRIES: Final = 10
 """Of earlier jobs, when a later one completes: its caller is waiting."""
+
+_RETRY_AFTER_S: Final = 20.0
+"""Before a later completion tries the same one again: what waits for a run or a person waits long."""
 
 _REMEMBERING_TIMEOUT_S: Final = 2.0
 """For the lock, to note a job as pending: the budget may be spent on waiting for it already."""
@@ -43,13 +45,18 @@ _REMEMBERING_TIMEOUT_S: Final = 2.0
 class Completion:
     """Organizes completed jobs of one library, now or later; safe for threads and processes."""
 
-    def __init__(self, catalog: Catalog, organizer: Organizer, clock: Clock) -> None:
+    def __init__(
+        self, catalog: Catalog, organizer: Organizer, clock: Clock, *, default_project: str
+    ) -> None:
         """Work with the collaborators that the manager made."""
         self._catalog = catalog
         self._organizer = organizer
         self._clock = clock
+        self._default_project = default_project
         self._unwritten: dict[str, PendingJob] = {}
-        """Pending jobs that the document does not know, since it could not be written."""
+        """Waiting completions that the document does not know, since it could not be written."""
+        self._tried_at: dict[str, float] = {}
+        """When this process last tried a waiting completion, on the monotonic clock."""
 
     def complete(self, request: Request, budget: Budget) -> CompletionReport:
         """Organize a job within a budget, and what is pending from before with what is left of it.
@@ -67,12 +74,10 @@ class Completion:
         except (ComfyFilesError, OSError) as error:
             _log.warning("job %s is completed but not organized yet: %s", request.job_id, error)
             return self._postponed(request, str(error))
-        reason = _why_incomplete(report)
+        reason = what_remains(report.skipped, report.failed)
         if reason is None:
-            self._unwritten.pop(request.job_id, None)
-            answer = _answer(report)
-            self._retry_earlier(request.job_id, budget)
-            return answer
+            self._retry_earlier(request, budget)
+            return _answer(report)
         postponed = self._postponed(request, reason)
         return replace(
             postponed, organized_files=report.organized_files, file_count=report.file_count
@@ -80,39 +85,45 @@ class Completion:
 
     @property
     def unwritten_count(self) -> int:
-        """How many jobs are pending in this process alone."""
+        """How many completions wait in this process alone."""
         return len(self._unwritten)
 
     def pending_jobs(self) -> list[PendingJob]:
-        """Return the jobs that were completed and wait to be organized, by id.
+        """Return the completions that wait to be organized, the oldest first; a job may have several.
 
         Raises:
             LibraryUnavailableError: The library cannot be read, and this process has none in mind.
         """
         try:
             with self._catalog.reading() as reader:
-                written = {row.job_id: _pending_job(row) for row in reader.pending_jobs()}
+                written = {
+                    pending.operation_id: pending
+                    for row in reader.pending_jobs()
+                    for pending in _waiting(row)
+                }
         except (ComfyFilesError, OSError):
             if not self._unwritten:
                 raise
             written = {}
-        return [pending for _, pending in sorted({**self._unwritten, **written}.items())]
+        waiting = {**self._unwritten, **written}
+        return sorted(waiting.values(), key=lambda pending: (pending.since, pending.operation_id))
 
     def retry(self, waiting: Sequence[PendingJob], budget: Budget | None = None) -> RetryReport:
         """Organize jobs that were left pending; what fails again stays so, what never can is given up."""
         organized, still_pending, given_up = [], [], []
         for pending in waiting:
+            self._tried_at[pending.operation_id] = time.monotonic()
             try:
-                report = self._organizer.organize(_request(pending), budget)
+                report = self._organizer.organize(self._request(pending), budget)
             except (InvalidInputError, ConflictError) as error:
                 given_up.append(replace(pending, reason=str(error)))
                 self._give_up(given_up[-1])
             except (ComfyFilesError, OSError) as error:
                 still_pending.append(replace(pending, reason=str(error)))
             else:
-                reason = _why_incomplete(report)
+                reason = what_remains(report.skipped, report.failed)
                 if reason is None:
-                    self._unwritten.pop(pending.job_id, None)
+                    self._forget(pending.operation_id)
                     organized.append(report)
                 else:
                     still_pending.append(replace(pending, reason=reason))
@@ -122,20 +133,35 @@ class Completion:
             given_up=tuple(given_up),
         )
 
-    def _retry_earlier(self, job_id: str, budget: Budget) -> None:
-        """Finish what is pending from before, as far as time allows; it never spoils this completion."""
+    def _retry_earlier(self, request: Request, budget: Budget) -> None:
+        """Finish what waits from before, as far as time allows; it never spoils this completion.
+
+        The caller waits, so nothing is tried that this process tried a moment ago, and nothing that has to
+        be waited for.
+        """
+        not_since = time.monotonic() - _RETRY_AFTER_S
+        at_once = replace(budget, history_wait_s=0.0)
         try:
-            earlier = [pending for pending in self.pending_jobs() if pending.job_id != job_id]
+            earlier = [
+                pending
+                for pending in self.pending_jobs()
+                if pending.operation_id != request.operation_id
+                and self._tried_at.get(pending.operation_id, not_since) <= not_since
+            ]
             for pending in earlier[:_MOST_RETRIES]:
-                if time.monotonic() < budget.ends_at:
-                    self.retry([pending], budget)
+                if budget.time_left_s > 0:
+                    self.retry([pending], at_once)
         except (ComfyFilesError, OSError) as error:
             _log.warning("pending jobs could not be looked at: %s", error)
+
+    def _forget(self, operation_id: str) -> None:
+        self._unwritten.pop(operation_id, None)
+        self._tried_at.pop(operation_id, None)
 
     def _postponed(self, request: Request, reason: str) -> CompletionReport:
         pending = PendingJob(
             job_id=request.job_id,
-            project_id=request.project_id or request.default_project,
+            project_id=request.project_id,
             prompt_id=request.prompt_id,
             files=None if request.files is None else _pairs(request.files),
             reason=reason,
@@ -145,18 +171,15 @@ class Completion:
         try:
             with self._organizer.changing(_REMEMBERING_TIMEOUT_S) as writer:
                 find_standing(writer, request)  # refuses what was contradicted meanwhile
-                pending = _with_earlier_files(writer, pending)
-                _append(
-                    writer, pending.job_id, pending.operation_id, pending.since, _state(pending)
-                )
+                self._append(writer, pending, _entry(pending))
         except ConflictError:
             raise
         except (ComfyFilesError, OSError) as error:
             _log.error("job %s is pending in this process alone: %s", pending.job_id, error)
-            self._unwritten[pending.job_id] = pending
+            self._unwritten[pending.operation_id] = pending
         return CompletionReport(
             job_id=pending.job_id,
-            project_id=pending.project_id,
+            project_id=request.project_id or request.default_project,
             organized_files=(),
             file_count=0,
             organize_error=reason,
@@ -165,20 +188,41 @@ class Completion:
 
     def _give_up(self, pending: PendingJob) -> None:
         _log.error("job %s is pending no more: %s", pending.job_id, pending.reason)
-        self._unwritten.pop(pending.job_id, None)
-        with self._organizer.changing() as writer:
-            if writer.find_job(pending.job_id) is not None:
-                state = {"pending": None, "reason": pending.reason}
-                _append(writer, pending.job_id, uuid.uuid4().hex, iso_utc(self._clock()), state)
+        self._forget(pending.operation_id)
+        try:
+            with self._organizer.changing() as writer:
+                if writer.find_job(pending.job_id) is not None:
+                    self._append(writer, pending, None)
+        except (ComfyFilesError, OSError) as error:
+            _log.warning("job %s is given up again at the next try: %s", pending.job_id, error)
 
+    def _append(self, writer: Writer, pending: PendingJob, entry: dict[str, Any] | None) -> None:
+        """Record a waiting completion, and the job itself where it is not known, or that it waits no more."""
+        change = {
+            "kind": "state",
+            "job_id": pending.job_id,
+            "operation": {"id": pending.operation_id, "kind": "organize", "at": pending.since},
+            "state": {"pending": {pending.operation_id: entry}},
+        }
+        if writer.find_job(pending.job_id) is None:
+            project_id = pending.project_id or self._default_project
+            change |= {"kind": "job", "project_id": project_id, "files": []}
+        try:
+            lines = writer.append([change])
+        except OSError as error:
+            durable.refuse("Recording", pending.job_id, error)
+        writer.advance(lines)
 
-def _why_incomplete(report: OrganizeReport) -> str | None:
-    """Say why a later call may find more than this one did; ``None`` when it is finished."""
-    if report.failed:
-        return f"{report.failed[0].path}: {report.failed[0].reason}"
-    if any(left.reason == SkipReason.STILL_BEING_WRITTEN for left in report.skipped):
-        return str(SkipReason.STILL_BEING_WRITTEN)
-    return None
+    def _request(self, pending: PendingJob) -> Request:
+        files = pending.files
+        return Request(
+            job_id=pending.job_id,
+            project_id=pending.project_id,
+            default_project=self._default_project,
+            prompt_id=pending.prompt_id,
+            files=None if files is None else tuple(NamedFile(*pair) for pair in files),
+            operation_id=pending.operation_id,
+        )
 
 
 def _answer(report: OrganizeReport) -> CompletionReport:
@@ -190,61 +234,26 @@ def _answer(report: OrganizeReport) -> CompletionReport:
     )
 
 
-def _with_earlier_files(writer: Writer, pending: PendingJob) -> PendingJob:
-    """Add the files that the job's last completion named, if it is pending, too."""
-    job = writer.find_job(pending.job_id)
-    if job is None or "pending" not in job.state or pending.files is None:
-        return pending
-    earlier = _pending_job(job).files or ()
-    return replace(pending, files=tuple(dict.fromkeys((*earlier, *pending.files))))
+def _entry(pending: PendingJob) -> dict[str, Any]:
+    """Return what the document keeps of a waiting completion; what was not said is left out."""
+    kept = ("project_id", "prompt_id", "files", "reason", "since")
+    said = {key: getattr(pending, key) for key in kept}
+    return {key: value for key, value in said.items() if value is not None}
 
 
-def _state(pending: PendingJob) -> dict[str, Any]:
-    kept = ("project_id", "prompt_id", "files", "reason", "operation_id", "since")
-    return {"pending": {key: getattr(pending, key) for key in kept}}
-
-
-def _append(writer: Writer, job_id: str, operation_id: str, at: str, state: dict[str, Any]) -> None:
-    """Record a state of a job, and the job itself where it is not known."""
-    change = {
-        "kind": "state",
-        "job_id": job_id,
-        "operation": {"id": operation_id, "kind": "organize", "at": at},
-        "state": state,
-    }
-    if writer.find_job(job_id) is None:
-        change |= {"kind": "job", "project_id": state["pending"]["project_id"], "files": []}
-    try:
-        lines = writer.append([change])
-    except OSError as error:
-        durable.refuse("Recording", job_id, error)
-    writer.advance(lines)
-
-
-def _pending_job(row: JobRow) -> PendingJob:
-    pending = row.state["pending"]
-    files = pending["files"]
-    return PendingJob(
-        job_id=row.job_id,
-        project_id=row.project_id,
-        prompt_id=pending["prompt_id"],
-        files=None if files is None else tuple((path, kind) for path, kind in files),
-        reason=pending["reason"],
-        operation_id=pending["operation_id"],
-        since=pending["since"],
-    )
+def _waiting(row: JobRow) -> Iterator[PendingJob]:
+    for operation_id, entry in row.state.get("pending", {}).items():
+        files = entry.get("files")
+        yield PendingJob(
+            job_id=row.job_id,
+            project_id=entry.get("project_id"),
+            prompt_id=entry.get("prompt_id"),
+            files=None if files is None else tuple((path, kind) for path, kind in files),
+            reason=entry["reason"],
+            operation_id=operation_id,
+            since=entry["since"],
+        )
 
 
 def _pairs(files: Sequence[NamedFile]) -> tuple[tuple[str, str], ...]:
     return tuple((entry.path, entry.comfyui_type) for entry in files)
-
-
-def _request(pending: PendingJob) -> Request:
-    return Request(
-        job_id=pending.job_id,
-        project_id=pending.project_id,
-        default_project=pending.project_id,
-        prompt_id=pending.prompt_id,
-        files=None if pending.files is None else tuple(NamedFile(*pair) for pair in pending.files),
-        operation_id=pending.operation_id,
-    )

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final, NoReturn
 
 from flask_comfy_files.core.errors import ChecksumMismatchError, StorageError
-from flask_comfy_files.core.layout import LONGEST_PATH, split
+from flask_comfy_files.core.layout import split
 
 _FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -27,7 +27,8 @@ _COPY_CHUNK_BYTES: Final = 1024 * 1024
 _RENAME_NOREPLACE: Final = 1  # linux/fs.h
 _RENAMEAT2_MISSING: Final = frozenset({errno.ENOSYS, errno.EINVAL, errno.ENOTSUP})
 
-_libc = ctypes.CDLL(None, use_errno=True)
+# Not in every C library; where it is missing a link does the same.
+_renameat2: Final = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
 
 
 def refuse(action: str, path: str, error: OSError) -> NoReturn:
@@ -173,10 +174,14 @@ def make_folders(root: str, folder: str) -> list[str]:
 
 
 def sync_folders(root: str, folders: Iterable[str]) -> None:
-    """Bring the names in some folders below the root to the disk; one that is gone has none."""
+    """Bring the names in some folders below the root to the disk; one that is gone, or replaced, has none."""
     for folder in folders:
-        with contextlib.suppress(FileNotFoundError), open_folder(root, folder) as descriptor:
-            sync_folder(descriptor)
+        try:
+            with open_folder(root, folder) as descriptor:
+                sync_folder(descriptor)
+        except OSError as error:
+            if error.errno not in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}:
+                raise
 
 
 def move(source_folder: int, source: str, target_folder: int, target: str) -> None:
@@ -186,14 +191,13 @@ def move(source_folder: int, source: str, target_folder: int, target: str) -> No
         FileExistsError: The target is taken.
         OSError: EXDEV across file systems; whatever else rename(2) says.
     """
-    moved = _libc.renameat2(
-        source_folder, os.fsencode(source), target_folder, os.fsencode(target), _RENAME_NOREPLACE
-    )
-    if moved == 0:
-        return
-    code = ctypes.get_errno()
-    if code not in _RENAMEAT2_MISSING:
-        raise OSError(code, os.strerror(code), target)
+    if _renameat2 is not None:
+        names = os.fsencode(source), os.fsencode(target)
+        if _renameat2(source_folder, names[0], target_folder, names[1], _RENAME_NOREPLACE) == 0:
+            return
+        code = ctypes.get_errno()
+        if code not in _RENAMEAT2_MISSING:
+            raise OSError(code, os.strerror(code), target)
     # Network and FUSE file systems without renameat2: a link never replaces either.
     os.link(
         source, target, src_dir_fd=source_folder, dst_dir_fd=target_folder, follow_symlinks=False
@@ -284,10 +288,8 @@ def announced(folder: int, name: str, content: bytes) -> Iterator[None]:
     It is locked (flock), and the kernel ends that lock with the process: whoever finds the file can
     tell whether its maker still works.
     """
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(name, flags, 0o600, dir_fd=folder)
+    descriptor = _create_locked(folder, name)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         write_all(descriptor, content, 0)
         os.fsync(descriptor)
         sync_folder(folder)
@@ -296,12 +298,27 @@ def announced(folder: int, name: str, content: bytes) -> Iterator[None]:
         os.close(descriptor)
 
 
+def _create_locked(folder: int, name: str) -> int:
+    """Create a file and lock it; a sweeper that comes in between takes it for abandoned and removes it."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    while True:
+        descriptor = os.open(name, flags, 0o600, dir_fd=folder)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if os.fstat(descriptor).st_nlink:
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
 def read_abandoned(folder: int, name: str) -> bytes | None:
     """Return the content of an announcement whose maker has died; ``None`` while the maker lives."""
     descriptor = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return os.pread(descriptor, LONGEST_PATH, 0)
+        return os.pread(descriptor, os.fstat(descriptor).st_size, 0)
     except BlockingIOError:
         return None
     finally:

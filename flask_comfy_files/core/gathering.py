@@ -45,7 +45,7 @@ class Asked:
         """The newest runs that the server remembers; asked for once, and only when it matters."""
         try:
             return () if self._server is None else self._server.recent_runs()
-        except UnreachableError:
+        except (UnreachableError, ComfyUIAnswerError):
             return ()
 
 

@@ -19,7 +19,7 @@ SENTINEL: Final = f"{STATE}/library.json"
 LOCK: Final = f"{STATE}/lock"
 INDEX: Final = f"{STATE}/index.sqlite3"
 COPIES: Final = f"{STATE}/copies"
-"""One empty file for each copy under way between file systems, named by ``copy_name``."""
+"""One file for each job whose files are being copied from another file system; it lists the copies."""
 COMFYUI_PLACEHOLDER: Final = "_output_images_will_be_put_here"
 
 LONGEST_ID: Final = 100

@@ -100,7 +100,9 @@ class FileManager:
             server=None if settings.comfyui_url is None else ComfyUI(settings.comfyui_url),
             min_free_bytes=settings.min_free_bytes,
         )
-        self._completion = Completion(self._catalog, self._organizer, clock)
+        self._completion = Completion(
+            self._catalog, self._organizer, clock, default_project=settings.default_project
+        )
 
     def __enter__(self) -> Self:
         """Return itself; leaving the block closes it."""
@@ -209,7 +211,7 @@ class FileManager:
             runs=tuple(
                 _run(prompt_id, facts) for prompt_id, facts in job.state.get("runs", {}).items()
             ),
-            reason=job.state.get("pending", job.state).get("reason"),
+            reason=_reason(job.state),
         )
 
     def get_project_files(self, project_id: str) -> ProjectRecord:
@@ -263,18 +265,23 @@ class FileManager:
             file_types=totals.types,
         )
 
-    def get_file_metadata(self, file_id_or_path: str) -> FileRecord:
+    def get_file_metadata(self, file_id_or_path: str | os.PathLike[str]) -> FileRecord:
         """Return the record of a file by its id, its path below the output root, or its absolute path.
 
         Raises:
             RecordNotFoundError: Nothing of the kind is recorded.
         """
-        if not isinstance(file_id_or_path, str):
-            raise InvalidInputError("file_id_or_path", file_id_or_path, "is not a string")
+        key = (
+            os.fspath(file_id_or_path)
+            if isinstance(file_id_or_path, os.PathLike)
+            else file_id_or_path
+        )
+        if not isinstance(key, str):
+            raise InvalidInputError("file_id_or_path", key, "is neither an id nor a path")
         with self._reading() as reader:
-            record = reader.find_file(file_id_or_path.removeprefix(f"{self._root}/"))
+            record = reader.find_file(key.removeprefix(f"{self._root}/"))
         if record is None:
-            raise RecordNotFoundError(file_id_or_path)
+            raise RecordNotFoundError(key)
         return record
 
     def stamp_prompt(
@@ -345,7 +352,7 @@ class FileManager:
                     self._root,
                     reader,
                     min_free_bytes=self.settings.min_free_bytes,
-                    waiting=len(self._completion.pending_jobs()),
+                    waiting=len({job.job_id for job in self._completion.pending_jobs()}),
                 )
             return health.with_warning(measured, self._catalog.why_read_only())
         except (ComfyFilesError, OSError) as error:
@@ -373,6 +380,12 @@ class FileManager:
                 _log.info("the index of %s was behind its document", self._root)
         with self._catalog.reading() as reader:
             yield reader
+
+
+def _reason(state: Mapping[str, Any]) -> str | None:
+    """Return why a job has no files, or may yet get more."""
+    reasons = [waiting["reason"] for waiting in state.get("pending", {}).values()]
+    return reasons[0] if reasons else state.get("reason")
 
 
 def _run(prompt_id: str, facts: Mapping[str, Any]) -> dict[str, Any]:

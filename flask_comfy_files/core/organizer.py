@@ -23,15 +23,15 @@ from flask_comfy_files.core.catalog.session import Writer
 from flask_comfy_files.core.comfyui import ComfyUI, Run
 from flask_comfy_files.core.errors import (
     ChecksumMismatchError,
+    ComfyFilesError,
     OutOfSpaceError,
 )
 from flask_comfy_files.core.filing import Arrival, Filing, JobIdentity
 from flask_comfy_files.core.gathering import Gathering, ask_history
 from flask_comfy_files.core.inspection import Failure, Identity
 from flask_comfy_files.core.layout import INBOX, inbox_folder, job_folder, split
-from flask_comfy_files.core.placement import WITHDRAWN, place, staged, sweep_copies
+from flask_comfy_files.core.placement import WITHDRAWN, place, staging, sweep_copies
 from flask_comfy_files.core.records import (
-    Evidence,
     FileRecord,
     LeftFile,
     OrganizeReport,
@@ -98,11 +98,11 @@ class Organizer:
             ledger = gathering.gather(reader, budget)
         if ledger.arrivals:
             self._require_space(len(ledger.arrivals) * _LINE_BYTES)
-        if changes_nothing(standing, ledger):
+        if changes_nothing(standing, ledger, request):
             with self._catalog.reading() as reader:
                 return make_report(reader, request, ledger)
         with contextlib.ExitStack() as stack:
-            self._stage(stack, request, standing.project_id, ledger)
+            self._stage(stack, request, standing.project_id, ledger, budget)
             timeout_s = None if budget is None else budget.time_left_s
             writer = stack.enter_context(self.changing(timeout_s))
             return self._apply(writer, request, ledger)
@@ -126,7 +126,12 @@ class Organizer:
             raise OutOfSpaceError(needed_bytes, max(0, free_bytes))
 
     def _stage(
-        self, stack: contextlib.ExitStack, request: Request, project_id: str, ledger: Ledger
+        self,
+        stack: contextlib.ExitStack,
+        request: Request,
+        project_id: str,
+        ledger: Ledger,
+        budget: Budget | None,
     ) -> None:
         """Copy what lies on another file system to its future place, before the lock is taken."""
         folder = job_folder(project_id, request.job_id)
@@ -142,26 +147,24 @@ class Organizer:
         if not foreign:
             return
         self._require_space(sum(arrival.size for arrival in foreign))
-        with self.changing():  # a new library gets its document, and so its right to folders
-            try:
+        timeout_s = None if budget is None else budget.time_left_s
+        try:
+            with self.changing(timeout_s):  # a new library gets its document, and so its folders
                 durable.sync_folders(self._root, durable.make_folders(self._root, folder))
-            except OSError as error:
-                durable.refuse("Organizing into", folder, error)
+            file_ids = [arrival.file_id for arrival in foreign]
+            stage = stack.enter_context(staging(self._root, folder, file_ids))
+        except OSError as error:
+            if isinstance(error, ComfyFilesError):
+                raise
+            durable.refuse("Organizing into", folder, error)
         for arrival in foreign:
-            checksum = arrival.inspected.checksum
+            if budget is not None:
+                budget.require_time(request.job_id)
             try:
-                stack.enter_context(
-                    staged(self._root, arrival.path, folder, arrival.file_id, checksum)
-                )
-            except OSError as error:
+                stage(arrival.path, arrival.file_id, arrival.inspected.checksum)
+            except (OSError, ChecksumMismatchError) as error:
                 ledger.arrivals.remove(arrival)
-                ledger.failed.append(Failure(arrival.path, arrival.size, error).as_left())
-            except ChecksumMismatchError as error:
-                _log.error("%s", error)
-                ledger.arrivals.remove(arrival)
-                ledger.failed.append(
-                    LeftFile(path=arrival.path, reason=error.code, bytes=arrival.size)
-                )
+                ledger.failed.append(_left(arrival.path, arrival.size, error))
 
     def _mount_of(self, folder: str) -> str:
         """Return the mount of the nearest folder that exists above a future one."""
@@ -176,7 +179,7 @@ class Organizer:
         """Record and move what has arrived; for the holder of the lock."""
         standing = find_standing(writer, request)
         self._check_again(standing, ledger)
-        if changes_nothing(standing, ledger):
+        if changes_nothing(standing, ledger, request):
             return make_report(writer, request, ledger)
         at = self._clock()
         filing = Filing(
@@ -188,38 +191,37 @@ class Organizer:
         )
         files = [_stored(filing.record(arrival), arrival) for arrival in ledger.arrivals]
         operation = _operation(request, at)
-        change = {
+        change: dict[str, Any] = {
             "kind": "add" if standing.is_known else "job",
             "job_id": request.job_id,
             "project_id": standing.project_id,
             "operation": operation,
-            "state": new_state(standing, ledger),
+            "state": new_state(standing, ledger, request),
             "files": files,
         }
         twins = _twins(writer, ledger.arrivals)
-        self._carry_out(writer, [change, *_twin_changes(twins, operation)], ledger)
+        if twins:
+            change["twins"] = twins
+        self._carry_out(writer, change, standing, ledger)
         self._tidy_inbox(request.job_id, ledger.run)
         return make_report(writer, request, ledger)
 
     def _carry_out(
-        self, writer: Writer, changes: Sequence[Mapping[str, Any]], ledger: Ledger
+        self, writer: Writer, change: Mapping[str, Any], standing: Standing, ledger: Ledger
     ) -> None:
-        """Append the lines, move the files of the first, and let readers see them."""
-        change = changes[0]
+        """Append the line, move its files, and let readers see them."""
         files = change["files"]
         folder = job_folder(change["project_id"], change["job_id"])
         try:
             # Before the line: where no folder can be made, no line may wait for one.
             touched = durable.make_folders(self._root, folder) if files else []
-            lines = writer.append(changes)
+            lines = writer.append([change])
             if files:
                 self._catalog.mark_disk(writer)
             withdrawn = self._move(files, ledger)
             durable.sync_folders(self._root, dict.fromkeys([*_folders_of(files), *touched]))
             if withdrawn:
-                job = writer.find_job(change["job_id"])
-                before = {} if job is None else job.state
-                lines += writer.append([_withdrawal(change, withdrawn, ledger, before)])
+                lines += writer.append([_withdrawal(change, withdrawn, standing, ledger)])
         except OSError as error:
             durable.refuse("Organizing into", folder, error)
         writer.advance(lines)
@@ -230,15 +232,10 @@ class Organizer:
         for stored in files:
             try:
                 place(self._root, stored)
-            except OSError as error:
-                _log.warning(
-                    "%r could not be moved and was left in place: %s",
-                    stored["original_path"],
-                    error,
-                )
-                ledger.failed.append(
-                    Failure(stored["original_path"], stored["file_size"], error).as_left()
-                )
+            except (OSError, ChecksumMismatchError) as error:
+                path, size = stored["original_path"], stored["file_size"]
+                _log.warning("%r could not be moved and was left in place: %s", path, error)
+                ledger.failed.append(_left(path, size, error))
                 withdrawn.append(stored["file_id"])
             else:
                 ledger.moved = Tally(
@@ -277,55 +274,48 @@ def _stored(record: FileRecord, arrival: Arrival) -> dict[str, Any]:
     return stored if shared is None else {**stored, "link_from": shared.path}
 
 
-def _twins(writer: Writer, arrivals: Sequence[Arrival]) -> dict[str, FileRecord]:
-    """Return, by the id of an arrival, the record of a cached run that was given the same file before it."""
+def _twins(writer: Writer, arrivals: Sequence[Arrival]) -> dict[str, dict[str, str]]:
+    """Return the overlays of files that cached runs were given before the one they share had a record."""
     found = {}
     for arrival in arrivals:
-        if arrival.inspected.candidate.shared is not None:
+        inspected = arrival.inspected
+        if inspected.candidate.shared is not None:
             continue
-        checksum = arrival.inspected.checksum
-        modified_at = iso_utc(arrival.inspected.modified_at)
-        for record in writer.files_named(arrival.path):
-            is_first = record.evidence == Evidence.CACHED and record.same_file_as is None
-            facts = (record.checksum, record.modified_at, record.missing)
-            if is_first and facts == (checksum, modified_at, False):
-                found[arrival.file_id] = record
+        facts = inspected.checksum, iso_utc(inspected.modified_at), False
+        for record in writer.singles_named(arrival.path):
+            if (record.checksum, record.modified_at, record.missing) == facts:
+                found[record.file_id] = {"same_file_as": arrival.file_id}
     return found
 
 
-def _twin_changes(
-    twins: Mapping[str, FileRecord], operation: Mapping[str, Any]
-) -> list[dict[str, Any]]:
-    return [
-        {
-            "kind": "state",
-            "job_id": record.job_id,
-            "operation": operation,
-            "state": {},
-            "files": {record.file_id: {"same_file_as": file_id}},
-        }
-        for file_id, record in twins.items()
-    ]
-
-
 def _withdrawal(
-    change: Mapping[str, Any], withdrawn: Sequence[str], ledger: Ledger, before: Mapping[str, Any]
+    change: Mapping[str, Any], withdrawn: Sequence[str], standing: Standing, ledger: Ledger
 ) -> dict[str, Any]:
     """Return the change that takes back the records of files that could not be moved.
 
-    ``before`` is the job's state until now: a job that was pending goes on waiting, and one that had
-    no files still has none.
+    What waited goes on waiting, and a job that still has no files says why.
     """
-    changed = change["state"].keys() - ({"reason"} if ledger.moved.files else set())
-    state = {key: before[key] for key in ("pending", "reason") if key in changed and key in before}
-    if change["kind"] == "job" and not ledger.moved.files:
+    waiting = standing.state.get("pending", {})
+    state: dict[str, Any] = {
+        "pending": {
+            key: waiting[key] for key in change["state"].get("pending", {}) if key in waiting
+        }
+    }
+    if not standing.file_count and not ledger.moved.files:
         state["reason"] = why_no_files(ledger)
     return {
-        **change,
         "kind": "state",
+        "job_id": change["job_id"],
+        "operation": change["operation"],
         "state": state,
         "files": dict.fromkeys(withdrawn, WITHDRAWN),
     }
+
+
+def _left(path: str, size: int, error: OSError | ChecksumMismatchError) -> LeftFile:
+    if isinstance(error, ChecksumMismatchError):
+        return LeftFile(path=path, reason=error.code, bytes=size)
+    return Failure(path, size, error).as_left()
 
 
 def _operation(request: Request, at: datetime) -> dict[str, Any]:

@@ -10,7 +10,8 @@ import contextlib
 import errno
 import logging
 import os
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -24,6 +25,11 @@ Stored = Mapping[str, Any]
 """A file's record as the document holds it."""
 
 _NO_LINKS: Final = frozenset({errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS})
+
+_COPY_NAME: Final = re.compile(r"\.[0-9a-f]{32}\.part", re.ASCII)
+
+Stage = Callable[[str, str, str], None]
+"""Copies the file at a path, for a file id, if its bytes have a checksum."""
 
 WITHDRAWN: Final[Mapping[str, Any]] = {"withdrawn": True}
 """Overlay of a record whose file could not be moved after all and stayed where it was."""
@@ -61,7 +67,10 @@ def place(root: str, stored: Stored) -> None:
         _place_copy(root, stored, destination)
         try:
             durable.sync_folder(destination)
-            durable.remove(origin, source)
+            # Whatever took the source's name while it was copied is a new file, and stays.
+            status = durable.find_status(root, stored["original_path"])
+            if status is not None and _is_recorded(stored, status):
+                durable.remove(origin, source)
         except OSError:
             # The source has to stay, and then its copy must not.
             if durable.find_status(root, stored["original_path"]) is not None:
@@ -122,39 +131,46 @@ def _take_back(root: str, path: str) -> None:
 
 
 @contextlib.contextmanager
-def staged(root: str, path: str, target_folder: str, file_id: str, checksum: str) -> Iterator[None]:
-    """Have a copy of a file beside its future place, made before the lock is taken.
+def staging(root: str, target_folder: str, file_ids: Sequence[str]) -> Iterator[Stage]:
+    """Make copies of files beside their future places, before the lock is taken, and remove what is not used.
 
-    Raises:
-        ChecksumMismatchError: The copy differs from the file.
-        OSError: The disk refused.
+    The copies are announced by one file, so that whoever finds them can tell whether their maker still works.
     """
     with durable.open_folder(root, STATE) as state:
         if durable.make_folder(state, split(COPIES)[1]):
             durable.sync_folder(state)
-    copy = copy_name(target_folder, file_id)
+    copies = [copy_name(target_folder, file_id) for file_id in file_ids]
+    announcement = file_ids[0]
     with (
-        durable.open_folder(root, COPIES) as copies,
-        durable.announced(copies, file_id, os.fsencode(copy)),
-        durable.open_folder(root, target_folder) as target,
+        durable.open_folder(root, COPIES) as announcements,
+        durable.announced(announcements, announcement, "\n".join(copies).encode("ascii")),
     ):
-        try:
+
+        def stage(path: str, file_id: str, checksum: str) -> None:
+            target = f"{target_folder}/_"
             _copy_over(
                 root,
-                {
-                    "original_path": path,
-                    "path": f"{target_folder}/_",
-                    "file_id": file_id,
-                    "checksum": checksum,
-                },
+                {"original_path": path, "path": target, "file_id": file_id, "checksum": checksum},
             )
-            yield
+
+        try:
+            yield stage
         finally:
             try:
-                durable.remove(target, split(copy)[1])
-                durable.remove(copies, file_id)
+                _remove_copies(root, copies)
+                durable.remove(announcements, announcement)
             except OSError as error:
-                _log.warning("%s is left to be swept: %s", copy, error)
+                _log.warning("copies in %s are left to be swept: %s", target_folder, error)
+
+
+def _remove_copies(root: str, copies: Sequence[str]) -> None:
+    """Remove copies that were announced; of what an announcement says, only what can be a copy."""
+    for path in copies:
+        folder, name = split(path)
+        if _COPY_NAME.fullmatch(name) is None:
+            continue
+        with contextlib.suppress(FileNotFoundError), durable.open_folder(root, folder) as parent:
+            durable.remove(parent, name)
 
 
 def _copy_over(root: str, stored: Stored) -> None:
@@ -172,19 +188,12 @@ def _copy_over(root: str, stored: Stored) -> None:
 def sweep_copies(root: str) -> None:
     """Remove the copies that a crash has left half made; for the holder of the lock."""
     try:
-        with durable.open_folder(root, COPIES) as copies:
-            for name in os.listdir(copies):
-                abandoned = durable.read_abandoned(copies, name)
-                if abandoned is None:
-                    continue
-                folder, copy = split(os.fsdecode(abandoned))
-                if copy == split(copy_name(folder, name))[1]:
-                    with (
-                        contextlib.suppress(FileNotFoundError),
-                        durable.open_folder(root, folder) as target,
-                    ):
-                        durable.remove(target, copy)
-                durable.remove(copies, name)
+        with durable.open_folder(root, COPIES) as announcements:
+            for name in os.listdir(announcements):
+                abandoned = durable.read_abandoned(announcements, name)
+                if abandoned is not None:
+                    _remove_copies(root, os.fsdecode(abandoned).split("\n"))
+                    durable.remove(announcements, name)
     except FileNotFoundError:
         return
     except OSError as error:
@@ -202,22 +211,33 @@ def settle(root: str, stored: Stored) -> Mapping[str, Any] | None:
             that it needs a new name.
         OSError: The system refused.
     """
-    target = durable.find_status(root, stored["path"])
-    if target is None or target.st_size != stored["file_size"]:
-        overlay = _settle_unplaced(root, stored, is_taken=target is not None)
+    if not is_in_place(root, stored):
+        overlay = _settle_unplaced(root, stored)
         if overlay is not None:
             return overlay
     _remove_second_name(root, stored)
     return None
 
 
-def _settle_unplaced(root: str, stored: Stored, *, is_taken: bool) -> Mapping[str, Any] | None:
+def is_in_place(root: str, stored: Stored) -> bool:
+    """Say whether a file stands at its recorded path; while its source is there too, its bytes tell."""
+    target = durable.find_status(root, stored["path"])
+    if target is None or target.st_size != stored["file_size"]:
+        return False
+    source = durable.find_status(root, source_of(stored))
+    if source is None or os.path.samestat(source, target):
+        return True
+    is_same: bool = _checksum_of(root, stored["path"]) == stored["checksum"]
+    return is_same
+
+
+def _settle_unplaced(root: str, stored: Stored) -> Mapping[str, Any] | None:
     copy = _copy_beside(stored)
     is_at_source = _checksum_of(root, source_of(stored)) == stored["checksum"]
     if not is_at_source and _checksum_of(root, copy) != stored["checksum"]:
         _log.error("%s: the file is gone, from %r as well", stored["path"], source_of(stored))
         return MISSING
-    if is_taken:
+    if durable.find_status(root, stored["path"]) is not None:
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), stored["path"])
     folder, copy_beside = split(copy)
     durable.make_folders(root, folder)
@@ -252,21 +272,18 @@ def _is_second_name(
     """Say whether what stands at the source is the file that was moved, and not a new one under its old name."""
     if (source.st_dev, source.st_ino) == (target.st_dev, target.st_ino):
         return True
-    is_left_over: bool = source.st_size == stored["file_size"] and _has_recorded_time(
-        stored, source
-    )
     return (
-        is_left_over
+        _is_recorded(stored, source)
         and _checksum_of(root, stored["original_path"]) == stored["checksum"]
         and _checksum_of(root, stored["path"]) == stored["checksum"]
     )
 
 
-def _has_recorded_time(stored: Stored, status: os.stat_result | None) -> bool:
-    if status is None:
-        return False
+def _is_recorded(stored: Stored, status: os.stat_result) -> bool:
+    """Say whether a file has the size and the time of the one that was recorded."""
     modified_at = iso_utc(datetime.fromtimestamp(status.st_mtime_ns / 1e9, UTC))
-    return bool(modified_at == stored["modified_at"])
+    recorded: tuple[int, str] = stored["file_size"], stored["modified_at"]
+    return (status.st_size, modified_at) == recorded
 
 
 def _checksum_of(root: str, path: str) -> str | None:

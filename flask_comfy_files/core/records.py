@@ -274,14 +274,14 @@ class SystemStats:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PendingJob:
-    """A completed job that could not be organized yet, with what its completion said.
+    """A completion that could not be organized yet, with what it said; a job may have several.
 
     ``files`` are pairs of a path and ComfyUI's type, or ``None`` where none were named; ``since``
     is ISO 8601.
     """
 
     job_id: str
-    project_id: str
+    project_id: str | None
     prompt_id: str | None
     files: tuple[tuple[str, str], ...] | None
     reason: str

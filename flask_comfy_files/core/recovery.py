@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from flask_comfy_files.core import durable
@@ -13,9 +13,19 @@ from flask_comfy_files.core.catalog.document import Change, Line
 from flask_comfy_files.core.catalog.session import Writer
 from flask_comfy_files.core.errors import ChecksumMismatchError
 from flask_comfy_files.core.layout import split
-from flask_comfy_files.core.placement import WITHDRAWN, Stored, is_shared, settle, source_of
+from flask_comfy_files.core.placement import (
+    WITHDRAWN,
+    Stored,
+    is_in_place,
+    is_shared,
+    settle,
+    source_of,
+)
 
 _log = logging.getLogger(__name__)
+
+IsTaken = Callable[[str], bool]
+"""Says whether a path belongs to another record."""
 
 
 def recover(root: str, writer: Writer) -> None:
@@ -33,19 +43,24 @@ def recover(root: str, writer: Writer) -> None:
     corrections: dict[str, _Correction] = {}
     touched: dict[str, None] = {}
     try:
-        for change, stored in _iter_files(lines):
-            overlay = _settle(root, stored)
+        unfinished = list(_iter_files(lines))
+        taken = {stored["path"] for _, stored in unfinished}
+        for change, stored in unfinished:
+            overlay = _settle(
+                root, stored, lambda path: path in taken or writer.owner_of(path) is not None
+            )
+            if overlay is not None and "path" in overlay:
+                taken.add(overlay["path"])
             for key in ("path", "original_path"):
                 touched |= dict.fromkeys(_with_parents(split(stored[key])[0]))
             if overlay is not None:
                 correction = corrections.setdefault(change["job_id"], _Correction(change))
                 correction.add(stored, overlay)
         durable.sync_folders(root, touched)
-        corrected = (
-            writer.append([entry.as_change() for entry in corrections.values()])
-            if corrections
-            else []
-        )
+        # One line at a time: of several that a crash tears, the later may be whole and the first not.
+        corrected = [
+            line for entry in corrections.values() for line in writer.append([entry.as_change()])
+        ]
     except OSError as error:
         durable.refuse("Finishing what a crash has left in", "", error)
     writer.advance([*lines, *corrected])
@@ -71,7 +86,7 @@ class _Correction:
             "kind": "state",
             "job_id": self._change["job_id"],
             "operation": operation,
-            "state": {"pending": self._pending(operation)} if self._left else {},
+            "state": {"pending": {operation["id"]: self._pending(operation)}} if self._left else {},
             "files": self._overlays,
         }
 
@@ -82,13 +97,13 @@ class _Correction:
         return [[stored["original_path"], "output"] for stored in self._left]
 
     def _pending(self, operation: Mapping[str, Any]) -> dict[str, Any]:
-        return {
+        said = {
             "prompt_id": operation.get("prompt_id"),
             "files": self._files(),
             "reason": "a file could not be moved after a crash",
-            "operation_id": operation["id"],
             "since": operation["at"],
         }
+        return {key: value for key, value in said.items() if value is not None}
 
 
 def _iter_files(lines: Sequence[Line]) -> Iterator[tuple[Change, Stored]]:
@@ -96,7 +111,8 @@ def _iter_files(lines: Sequence[Line]) -> Iterator[tuple[Change, Stored]]:
     later: dict[str, Mapping[str, Any]] = {}
     for line in lines:
         if line.change["kind"] == "state":
-            later.update(line.change.get("files", {}))
+            for file_id, overlay in line.change.get("files", {}).items():
+                later[file_id] = {**later.get(file_id, {}), **overlay}
     for line in lines:
         if line.change["kind"] != "state":
             for stored in line.change["files"]:
@@ -105,27 +121,31 @@ def _iter_files(lines: Sequence[Line]) -> Iterator[tuple[Change, Stored]]:
                     yield line.change, {**stored, **overlay}
 
 
-def _settle(root: str, stored: Stored) -> Mapping[str, Any] | None:
+def _settle(root: str, stored: Stored, is_taken: IsTaken) -> Mapping[str, Any] | None:
     try:
-        return settle(root, stored)
-    except FileExistsError:
-        # Somebody else's file has our target's name: ours goes beside it.
-        beside = {"path": _beside(root, stored["path"])}
-        return settle(root, {**stored, **beside}) or beside
+        try:
+            return settle(root, stored)
+        except FileExistsError:
+            # Somebody else's file has our target's name: ours goes beside it.
+            beside = {"path": _beside(root, stored["path"], is_taken)}
+            return settle(root, {**stored, **beside}) or beside
     except (OSError, ChecksumMismatchError) as error:
-        is_untouched = durable.find_status(root, stored["path"]) is None
-        if is_untouched and durable.find_status(root, source_of(stored)) is not None:
+        is_untouched = durable.find_status(root, source_of(stored)) is not None
+        if is_untouched and not is_in_place(root, stored):
             _log.error("%r stays where it is: %s", stored["original_path"], error)
             return WITHDRAWN
         raise
 
 
-def _beside(root: str, path: str) -> str:
+def _beside(root: str, path: str, is_taken: IsTaken) -> str:
+    """Return the next name that no file has, and no record."""
     stem, extension = os.path.splitext(path)
     number = 2
-    while durable.find_status(root, f"{stem}_{number}{extension}") is not None:
+    while True:
+        beside = f"{stem}_{number}{extension}"
+        if not is_taken(beside) and durable.find_status(root, beside) is None:
+            return beside
         number += 1
-    return f"{stem}_{number}{extension}"
 
 
 def _with_parents(folder: str) -> list[str]:

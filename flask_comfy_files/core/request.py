@@ -29,6 +29,13 @@ class Request:
     files: tuple[NamedFile, ...] | None = None
     operation_id: str | None = None
 
+    @property
+    def named(self) -> list[list[str]] | None:
+        """The files that the caller named, in the form in which a waiting completion keeps them."""
+        if self.files is None:
+            return None
+        return [[entry.path, entry.comfyui_type] for entry in self.files]
+
 
 @dataclass(frozen=True, slots=True)
 class Budget:

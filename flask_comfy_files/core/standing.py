@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,11 +49,18 @@ class Ledger:
             self.skipped.append(LeftFile(path=path, reason=reason, bytes=size))
 
     @property
-    def is_complete(self) -> bool:
-        """Whether nothing was left that a later call could take."""
-        return not self.failed and all(
-            left.reason != SkipReason.STILL_BEING_WRITTEN for left in self.skipped
-        )
+    def what_remains(self) -> str | None:
+        """Why a later call may take more than this one did; ``None`` when there is nothing left to take."""
+        return what_remains(self.skipped, self.failed)
+
+
+def what_remains(skipped: Sequence[LeftFile], failed: Sequence[LeftFile]) -> str | None:
+    """Say why a later call may take more; ``None`` when there is nothing left to take."""
+    if failed:
+        return f"{failed[0].path}: {failed[0].reason}"
+    if any(left.reason == SkipReason.STILL_BEING_WRITTEN for left in skipped):
+        return str(SkipReason.STILL_BEING_WRITTEN)
+    return None
 
 
 def find_standing(reader: Reader, request: Request) -> Standing:
@@ -89,30 +96,50 @@ def _require_spelling(field: str, given: str, known: str | None) -> None:
         raise IdentifierCaseError(field, given, str(known))
 
 
-def new_state(standing: Standing, ledger: Ledger) -> dict[str, Any]:
-    """Return what changes of the job's state: the reason why it has no files, and whether it still waits."""
+def new_state(standing: Standing, ledger: Ledger, request: Request) -> dict[str, Any]:
+    """Return what changes of a job's state, as a merge patch.
+
+    That is the reason why it has no files, what its run was, and which waiting completions are done.
+    """
     has_files = bool(standing.file_count or ledger.arrivals)
     reason = None if has_files else why_no_files(ledger)
-    wanted: dict[str, Any] = {"reason": reason}
+    patch: dict[str, Any] = {}
+    if reason != standing.state.get("reason"):
+        patch["reason"] = reason
     if ledger.run is not None:
-        runs = standing.state.get("runs", {})
-        wanted["runs"] = {**runs, ledger.run.prompt_id: _run_facts(ledger.run)}
-    if ledger.is_complete:
-        wanted["pending"] = None
-    return {key: value for key, value in wanted.items() if value != standing.state.get(key)}
+        facts = _run_facts(ledger.run)
+        if facts != standing.state.get("runs", {}).get(ledger.run.prompt_id):
+            patch["runs"] = {ledger.run.prompt_id: facts}
+    done = _completions_done(standing, request) if ledger.what_remains is None else []
+    if done:
+        patch["pending"] = dict.fromkeys(done)
+    return patch
+
+
+def _completions_done(standing: Standing, request: Request) -> list[str]:
+    """Return the waiting completions that a call which left nothing has answered: its own, and its equals."""
+    asked = request.prompt_id, request.named
+    return [
+        operation_id
+        for operation_id, pending in standing.state.get("pending", {}).items()
+        if operation_id == request.operation_id
+        or (pending.get("prompt_id"), pending.get("files")) == asked
+    ]
 
 
 def _run_facts(run: Run) -> dict[str, Any]:
     """Return what is kept of a run, which ComfyUI forgets: how it went, and what made each file."""
     savers = {output.node_id for output in run.outputs} | {node for node, _ in dataset_folders(run)}
     nodes = {node_id: run.signature(node_id) for node_id in sorted(savers)}
-    return {
+    facts = {
         "status": run.status,
         "started_at": None if run.started_at is None else iso_utc(run.started_at),
         "finished_at": None if run.finished_at is None else iso_utc(run.finished_at),
         "error": run.error,
-        "nodes": nodes,
+        "nodes": {node_id: made_by for node_id, made_by in nodes.items() if made_by is not None},
     }
+    # In a merge patch null removes a key, so what is not known is left out.
+    return {key: value for key, value in facts.items() if value is not None}
 
 
 def why_no_files(ledger: Ledger) -> str:
@@ -124,9 +151,10 @@ def why_no_files(ledger: Ledger) -> str:
     return f"no file could be taken: {counted}"
 
 
-def changes_nothing(standing: Standing, ledger: Ledger) -> bool:
+def changes_nothing(standing: Standing, ledger: Ledger, request: Request) -> bool:
     """Say whether a call leaves a job as it is."""
-    return standing.is_known and not ledger.arrivals and not new_state(standing, ledger)
+    is_same = not ledger.arrivals and not new_state(standing, ledger, request)
+    return standing.is_known and is_same
 
 
 def make_report(reader: Reader, request: Request, ledger: Ledger) -> OrganizeReport:

@@ -13,7 +13,7 @@ from flask import Flask, Response, after_this_request, current_app, request
 from werkzeug.exceptions import NotFound, RequestEntityTooLarge
 
 from flask_comfy_files.api import FileManagerAPI
-from flask_comfy_files.core.errors import ComfyFilesError
+from flask_comfy_files.core.errors import ComfyFilesError, quoted
 from flask_comfy_files.web.problems import MalformedBodyError
 from flask_comfy_files.web.schemas import CompletionBody, read_body
 from flask_comfy_files.web.views import COMPLETION_ENDPOINT
@@ -59,10 +59,12 @@ class CompletionHook:
     def _extend(self, response: Response) -> Response:
         if response.status_code // 100 != HTTPStatus.OK // 100:
             return response
-        added = self._organize()
-        self._see_to_the_rest(response)
-        _splice(response, added)
-        return response
+        try:
+            _splice(response, self._organize())
+        except Exception:  # noqa: BLE001
+            # Whatever is wrong with us, the host's job is complete.
+            _log.exception("the answer to a completion stays as the host gave it")
+        return self._see_to_the_rest(response)
 
     def _see_to_the_rest(self, response: Response) -> Response:
         self._worker.wake()
@@ -77,7 +79,6 @@ class CompletionHook:
             _log.warning("job %r was completed and cannot be organized: %s", job_id, error)
             return {**nothing, "organize_error": str(error)}
         except Exception:  # noqa: BLE001
-            # Whatever is wrong with us, the host's job is complete.
             _log.exception("job %r was completed and cannot be organized", job_id)
             return {**nothing, "organize_error": "internal error; see the server's log"}
 
@@ -115,9 +116,11 @@ def _said() -> dict[str, Any]:
         return {}
     errors = CompletionBody().validate(body)
     if errors:
-        raise MalformedBodyError(
-            f"The completion's body is not valid: see {', '.join(errors)}.", errors
+        said = "; ".join(
+            f"{field} is {quoted(body.get(field))}: {problems}"
+            for field, problems in errors.items()
         )
+        raise MalformedBodyError(f"The completion's body is not valid: {said}", errors)
     loaded: dict[str, Any] = CompletionBody().load(body)
     return loaded
 

@@ -48,8 +48,19 @@ class OrganizeBody(_Job):
     job_id = fields.String(required=True)
 
 
+class _LooseId(fields.String):
+    """An id that a host may keep as a number."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **options: Any) -> Any:
+        is_number = isinstance(value, int) and not isinstance(value, bool)
+        return super()._deserialize(str(value) if is_number else value, attr, data, **options)
+
+
 class CompletionBody(_Job):
     """What we look at in the body of a completion; the rest is the host's own."""
+
+    project_id = _LooseId(load_default=None, allow_none=True)
+    prompt_id = _LooseId(load_default=None, allow_none=True)
 
     class Meta:
         """A completion may say anything else."""

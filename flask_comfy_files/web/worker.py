@@ -15,7 +15,7 @@ from flask_comfy_files.core.manager import FileManager
 _log = logging.getLogger(__name__)
 
 _FIRST_DELAY_S: Final = 2.5  # a file that cannot prove its end is taken after two quiet seconds
-_LONGEST_DELAY_S: Final = 60.0
+_LONGEST_DELAY_S: Final = 15 * 60.0  # what has failed so often waits for a person
 
 Wait = Callable[[float], object]
 
@@ -45,10 +45,13 @@ class Worker:
                 return
             self._owner = os.getpid()
             # A daemon: a worker that is killed in the middle leaves nothing that recovery does not finish.
-            self._thread = threading.Thread(
-                target=self._run, name="comfy-files-pending", daemon=True
-            )
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name="comfy-files-pending", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError as error:  # no more threads for this process
+                _log.warning("pending jobs wait for the next completion: %s", error)
+            else:
+                self._thread = thread
 
     def _run(self) -> None:
         delay_s = _FIRST_DELAY_S

@@ -16,6 +16,7 @@ from flask.testing import FlaskClient
 from flask_comfy_files import FileManager
 from flask_comfy_files.core import comfyui as comfyui_module
 from flask_comfy_files.core import durable
+from flask_comfy_files.core import manager as manager_module
 from flask_comfy_files.core.errors import (
     ComfyUIAnswerError,
     HistoryUnavailableError,
@@ -38,6 +39,7 @@ from tests.comfyui.replay import (
     speaks_something_else,
 )
 from tests.comfyui.world import World
+from tests.conftest import OpenManager
 from tests.crash.library_check import DIED, Fuse, delete_index, in_child, wire
 from tests.invariants import assert_sound, changes_of, reasons
 from tests.trees import outputs, read_tree, recording
@@ -134,8 +136,9 @@ def test_a_completion_without_history_is_pending_and_is_finished_when_it_is_back
 
 
 def test_a_history_that_comes_a_little_late_is_waited_for_by_the_hook(
-    world: World, client: FlaskClient
+    world: World, client: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(manager_module, "_HISTORY_WAIT_S", 20.0)
     prompt_id = world.happens("collision_A", {NAME: pixels(1)})
     world.comfyui.late = 3
     answer = complete(client, prompt_id)
@@ -234,6 +237,7 @@ NO_COMFYUI: dict[str, Misbehaviour] = {
     "error-500": says(b"{}", HTTPStatus.INTERNAL_SERVER_ERROR),
     "no-http": speaks_something_else,
     "endless": never_ends,
+    "too-large": says(b'{"queue_running": []' + b" " * 1024**2 + b"}"),
     "byte-by-byte": drips,
 }
 
@@ -270,12 +274,13 @@ def test_a_redirect_is_not_followed(world: World, manager: FileManager) -> None:
 
 
 def test_a_proxy_of_the_environment_is_not_asked(
-    world: World, manager: FileManager, monkeypatch: pytest.MonkeyPatch
+    world: World, open_manager: OpenManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prompt_id = world.happens("collision_A", {NAME: pixels(1)})
     with replaying() as proxy:
         monkeypatch.setenv("http_proxy", proxy.url)
         monkeypatch.delenv("no_proxy", raising=False)
+        manager = open_manager(world.root, comfyui_url=world.comfyui.url)
         assert len(manager.organize_output("ja", prompt_id=prompt_id)) == 1
         assert proxy.asked == []
 

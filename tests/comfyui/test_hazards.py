@@ -380,6 +380,29 @@ def test_of_two_files_of_one_name_a_cached_run_gets_that_of_its_own_graph(
     assert (world.content(record), record["same_file_as"]) == (pixels(1), home["file_id"])
 
 
+def test_of_two_files_of_one_name_and_graph_a_cached_run_gets_the_newer(
+    world: World, deliver: Deliver
+) -> None:
+    older = later("cached_first", "older", -60 * SECOND_MS)
+    deliver("jo", world.ran("older", older, {CACHED: pixels(9)}))
+    home = deliver("ja", world.happens("cached_first", {CACHED: pixels(1)}))[CACHED]
+    (record,) = deliver("jb", world.happens("cached_rerun_identical")).values()
+    assert (world.content(record), record["same_file_as"]) == (pixels(1), home["file_id"])
+
+
+def test_a_coarse_time_that_fits_another_graph_as_well_gives_a_cached_run_nothing(
+    world: World, manager: FileManager
+) -> None:
+    moment = within(run("cached_first")[1]) // 10**9 * 10**9
+    world.happens("cached_first", {CACHED: pixels(1)})
+    other = later("cached_first", "other", 110)
+    other["prompt"][2]["1"]["inputs"]["seed"] = 4711
+    world.ran("other", other)
+    world.write(CACHED, pixels(9), moment)
+    report = manager.organize_output("jb", prompt_id=world.happens("cached_rerun_identical"))
+    assert reasons(report) == {CACHED: "ambiguous_name"}
+
+
 def test_the_graph_in_the_file_tells_when_comfyui_has_forgotten_the_earlier_run(
     world: World, deliver: Deliver
 ) -> None:

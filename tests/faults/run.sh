@@ -28,16 +28,20 @@ if [ -n "$packages" ] && command -v apt-get >/dev/null; then
 fi
 [ -z "$packages" ] || give_up "install these packages first (their names on Debian): $packages"
 
+unshare --mount --propagation private true ||
+    give_up "this machine or container does not let root mount anything (CAP_SYS_ADMIN), which these tests need"
+
 # A shim of pyenv is a script; the interpreter itself says where it lies.
 python=$("${PYTHON:-.venv/bin/python}" -c 'import sys; print(sys.executable)')
 
 # Not below TMPDIR, whose parents another user may not enter, and on a disk, which memory is not.
-work=$(mktemp -d /var/tmp/comfy-files-faults.XXXXXX)
+# Paths without links in them, as the kernel lists its mounts.
+work=$(cd "$(mktemp -d /var/tmp/comfy-files-faults.XXXXXX)" && pwd -P)
 trap 'rm -rf --one-file-system "$work"' EXIT
 trap 'exit 1' HUP INT TERM
 chmod 755 "$work"
-reports=$PWD/build/junit
-mkdir -p "$reports"
+mkdir -p build/junit
+reports=$(cd build/junit && pwd -P)
 
 export TMPDIR="$work" PYTHONDONTWRITEBYTECODE=1 PYTHONHASHSEED=0
 unshare --mount --propagation private sh -eu -c '

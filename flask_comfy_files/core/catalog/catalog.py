@@ -120,11 +120,17 @@ class Catalog:
             DocumentDamagedError: Likewise.
         """
         with document.open_document(self._root) as descriptor:
-            if descriptor is not None:
-                try:
-                    self._identity.require_same(document.read_header(descriptor))
-                except LibraryUnavailableError as error:
-                    return str(error)
+            if descriptor is None:
+                return None
+            try:
+                session = Session(descriptor, document.read_header(descriptor), 0, 0)
+                self._identity.require_same(session.header)
+                with contextlib.suppress(sqlite3.Error), self._index.reading() as connection:
+                    mark = index.read_mark(connection)
+                    if not _is_usable(mark, session.header, descriptor):
+                        self._require_all_changes(session, mark)
+            except (LibraryUnavailableError, DocumentDamagedError) as error:
+                return str(error)
         return None
 
     def is_behind(self) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 
 from flask_comfy_files.core.catalog.document import Line
 from flask_comfy_files.core.layout import comparable
+from flask_comfy_files.core.records import Evidence
 
 
 class _Counted:
@@ -73,8 +74,10 @@ def _fold_files(connection: sqlite3.Connection, line: Line, counted: _Counted) -
         (change["operation"]["id"], len(files), size, job_id),
     )
     _set_state(connection, job_id, change.get("state", {}))
+    for twin_id, overlay in change.get("twins", {}).items():
+        _overlay_file(connection, twin_id, overlay, counted)
     connection.executemany(
-        "INSERT INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)",
+        "INSERT INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)",
         [
             (
                 stored["file_id"],
@@ -85,6 +88,7 @@ def _fold_files(connection: sqlite3.Connection, line: Line, counted: _Counted) -
                 stored["file_type"],
                 stored["file_size"],
                 _counted_size(stored),
+                stored["evidence"] == Evidence.CACHED and stored["same_file_as"] is None,
                 line.offset,
                 line.length,
                 ordinal,
@@ -122,13 +126,19 @@ def _fold_state(connection: sqlite3.Connection, line: Line, counted: _Counted) -
         if overlay.get("withdrawn"):
             _withdraw(connection, job_id, file_id, counted)
         else:
-            if overlay.get("same_file_as"):
-                _count_no_more(connection, job_id, file_id, counted)
-            connection.execute(
-                "UPDATE files SET overlay = json_patch(coalesce(overlay, '{}'), ?1),"
-                " path = coalesce(?2, path) WHERE file_id = ?3",
-                (json.dumps(overlay), overlay.get("path"), file_id),
-            )
+            _overlay_file(connection, file_id, overlay, counted)
+
+
+def _overlay_file(
+    connection: sqlite3.Connection, file_id: str, overlay: Mapping[str, Any], counted: _Counted
+) -> None:
+    if overlay.get("same_file_as"):
+        _count_no_more(connection, file_id, counted)
+    connection.execute(
+        "UPDATE files SET overlay = json_patch(coalesce(overlay, '{}'), ?1),"
+        " path = coalesce(?2, path) WHERE file_id = ?3",
+        (json.dumps(overlay), overlay.get("path"), file_id),
+    )
 
 
 def _withdraw(connection: sqlite3.Connection, job_id: str, file_id: str, counted: _Counted) -> None:
@@ -142,16 +152,18 @@ def _withdraw(connection: sqlite3.Connection, job_id: str, file_id: str, counted
         counted.add_files(job.fetchone()[0], file_type, -1, -counted_size)
 
 
-def _count_no_more(
-    connection: sqlite3.Connection, job_id: str, file_id: str, counted: _Counted
-) -> None:
+def _count_no_more(connection: sqlite3.Connection, file_id: str, counted: _Counted) -> None:
     """Leave the counting of a file's bytes to the record with which it now shares them."""
-    query = "UPDATE files SET counted_size = 0 WHERE file_id = ?1 RETURNING file_type, file_size"
-    (project_id,) = connection.execute(
-        "SELECT project_id FROM jobs WHERE job_id = ?", (job_id,)
-    ).fetchone()
-    for file_type, size in connection.execute(query, (file_id,)).fetchall():
+    counted_before = connection.execute(
+        "SELECT project_id, file_type, counted_size FROM files JOIN jobs USING (job_id)"
+        " WHERE file_id = ?",
+        (file_id,),
+    ).fetchall()
+    for project_id, file_type, size in counted_before:
         counted.add_files(project_id, file_type, 0, -size)
+    connection.execute(
+        "UPDATE files SET counted_size = 0, is_single = 0 WHERE file_id = ?", (file_id,)
+    )
 
 
 def _counted_size(stored: Mapping[str, Any]) -> int:
@@ -166,11 +178,22 @@ def _set_state(connection: sqlite3.Connection, job_id: str, state: Mapping[str, 
     )
     if not row:
         return
-    # A key set to null is gone (RFC 7396).
-    after = {
-        key: value for key, value in {**json.loads(row[0]), **state}.items() if value is not None
-    }
+    after = _merged(json.loads(row[0]), state)
     connection.execute(
         "UPDATE jobs SET state = ?, is_pending = ? WHERE job_id = ?",
-        (json.dumps(after), "pending" in after, job_id),
+        (json.dumps(after), bool(after.get("pending")), job_id),
     )
+
+
+def _merged(before: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an object as a merge patch changes it (RFC 7396): by key and in depth, and null removes."""
+    after = dict(before)
+    for key, value in patch.items():
+        if value is None:
+            after.pop(key, None)
+        elif isinstance(value, Mapping):
+            inside = after.get(key)
+            after[key] = _merged(inside if isinstance(inside, Mapping) else {}, value)
+        else:
+            after[key] = value
+    return after

@@ -60,6 +60,7 @@ CREATE TABLE files (
     file_type TEXT NOT NULL,
     file_size INTEGER NOT NULL,
     counted_size INTEGER NOT NULL,
+    is_single INTEGER NOT NULL,
     offset INTEGER NOT NULL,
     length INTEGER NOT NULL,
     ordinal INTEGER NOT NULL,
@@ -72,6 +73,7 @@ _FILE_INDEXES: Final = """
 CREATE UNIQUE INDEX IF NOT EXISTS files_by_path ON files (path);
 CREATE INDEX IF NOT EXISTS files_of_job ON files (job_id);
 CREATE INDEX IF NOT EXISTS files_by_original_path ON files (original_path);
+CREATE INDEX IF NOT EXISTS single_files ON files (original_path) WHERE is_single;
 """
 
 

@@ -115,6 +115,12 @@ def originals_beginning(connection: sqlite3.Connection, beginning: str) -> list[
     return [row[0] for row in connection.execute(query, (first, first + b"\xff"))]
 
 
+def singles_named(connection: sqlite3.Connection, original_path: str) -> list[FileRow]:
+    """Return the files of cached runs whose original, written under a path, has no record yet."""
+    query = f"SELECT {_FILE_COLUMNS} FROM files WHERE is_single AND original_path = ?"
+    return [_file_row(row) for row in connection.execute(query, (os.fsencode(original_path),))]
+
+
 def owner_of(connection: sqlite3.Connection, path: str) -> tuple[str | None] | None:
     """Return the owner of the file recorded at a path in a tuple (a legacy file has none), or ``None``."""
     row: tuple[str | None] | None = connection.execute(

@@ -70,6 +70,10 @@ class Reader:
         found = queries.originals_beginning(self._connection, beginning)
         return [os.fsdecode(path) for path in found]
 
+    def singles_named(self, original_path: str) -> tuple[FileRecord, ...]:
+        """Return the files of cached runs whose original, written under a path, has no record yet."""
+        return self._records(queries.singles_named(self._connection, original_path))
+
     def owner_of(self, path: str) -> tuple[str | None] | None:
         """Return the owner of the file recorded at a path in a tuple (a legacy file has none), or ``None``."""
         return queries.owner_of(self._connection, path) if path.isascii() else None

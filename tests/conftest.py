@@ -16,6 +16,10 @@ from hypothesis import settings
 from flask_comfy_files import FileManager
 from tests.trees import AN_HOUR_AGO, Clock, Entry, copy_recordings, write_tree
 
+pytest.register_assert_rewrite(
+    "tests.crash.library_check", "tests.faults.ground", "tests.faults.tracing"
+)
+
 # A disk may take its time for a sync, and a failure must be found again by whoever runs the tests.
 settings.register_profile("project", deadline=None, print_blob=True)
 settings.load_profile("project")

@@ -106,7 +106,10 @@ class Completion:
                 raise
             written = {}
         waiting = {**self._unwritten, **written}
-        return sorted(waiting.values(), key=lambda pending: (pending.since, pending.operation_id))
+        return sorted(
+            waiting.values(),
+            key=lambda pending: (pending.since, pending.job_id, pending.operation_id),
+        )
 
     def retry(self, waiting: Sequence[PendingJob], budget: Budget | None = None) -> RetryReport:
         """Organize jobs that were left pending; what fails again stays so, what never can is given up."""

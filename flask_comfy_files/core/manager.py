@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from flask_comfy_files.config import Settings
-from flask_comfy_files.core import health, names, stamping
+from flask_comfy_files.core import health, names, stamping, summaries
 from flask_comfy_files.core.attribution import require_named_files
 from flask_comfy_files.core.catalog.catalog import Catalog
 from flask_comfy_files.core.catalog.session import Reader
@@ -22,8 +22,6 @@ from flask_comfy_files.core.completion import Completion
 from flask_comfy_files.core.errors import (
     ComfyFilesError,
     InvalidInputError,
-    JobNotFoundError,
-    ProjectNotFoundError,
     RecordNotFoundError,
 )
 from flask_comfy_files.core.layout import require_identifier
@@ -32,7 +30,6 @@ from flask_comfy_files.core.records import (
     CompletionReport,
     FileRecord,
     JobRecord,
-    JobSummary,
     OrganizeReport,
     PendingJob,
     ProjectRecord,
@@ -197,22 +194,7 @@ class FileManager:
         """
         require_identifier("job_id", job_id)
         with self._reading() as reader:
-            job = reader.find_job(job_id)
-            if job is None:
-                raise JobNotFoundError(job_id)
-            files = reader.files_of_job(job_id)
-        return JobRecord(
-            job_id=job.job_id,
-            project_id=job.project_id,
-            files=files,
-            file_count=job.file_count,
-            total_size=job.total_size,
-            created_at=job.created_at,
-            runs=tuple(
-                _run(prompt_id, facts) for prompt_id, facts in job.state.get("runs", {}).items()
-            ),
-            reason=_reason(job.state),
-        )
+            return summaries.job_record(reader, job_id)
 
     def get_project_files(self, project_id: str) -> ProjectRecord:
         """Return a project with its jobs and all their files, oldest job first.
@@ -223,27 +205,7 @@ class FileManager:
         """
         require_identifier("project_id", project_id)
         with self._reading() as reader:
-            jobs = reader.jobs_of_project(project_id)
-            if not jobs:
-                raise ProjectNotFoundError(project_id)
-            files = tuple(record for job in jobs for record in reader.files_of_job(job.job_id))
-            total_size = reader.totals(project_id).size
-        summaries = [
-            JobSummary(
-                job_id=job.job_id,
-                file_count=job.file_count,
-                total_size=job.total_size,
-                created_at=job.created_at,
-            )
-            for job in jobs
-        ]
-        return ProjectRecord(
-            project_id=project_id,
-            jobs=tuple(summaries),
-            files=files,
-            file_count=len(files),
-            total_size=total_size,
-        )
+            return summaries.project_record(reader, project_id)
 
     def get_project_summary(self, project_id: str) -> ProjectSummary:
         """Return a project in numbers.
@@ -254,16 +216,7 @@ class FileManager:
         """
         require_identifier("project_id", project_id)
         with self._reading() as reader:
-            totals = reader.totals(project_id)
-        if not totals.projects:
-            raise ProjectNotFoundError(project_id)
-        return ProjectSummary(
-            project_id=project_id,
-            job_count=totals.jobs,
-            file_count=totals.files,
-            total_size=totals.size,
-            file_types=totals.types,
-        )
+            return summaries.project_summary(reader, project_id)
 
     def get_file_metadata(self, file_id_or_path: str | os.PathLike[str]) -> FileRecord:
         """Return the record of a file by its id, its path below the output root, or its absolute path.
@@ -380,17 +333,6 @@ class FileManager:
                 _log.info("the index of %s was behind its document", self._root)
         with self._catalog.reading() as reader:
             yield reader
-
-
-def _reason(state: Mapping[str, Any]) -> str | None:
-    """Return why a job has no files, or may yet get more."""
-    reasons = [waiting["reason"] for waiting in state.get("pending", {}).values()]
-    return reasons[0] if reasons else state.get("reason")
-
-
-def _run(prompt_id: str, facts: Mapping[str, Any]) -> dict[str, Any]:
-    shown = ("status", "started_at", "finished_at", "error")
-    return {"prompt_id": prompt_id, **{key: facts.get(key) for key in shown}}
 
 
 def _require_prompt_id(prompt_id: object) -> str:

@@ -29,7 +29,7 @@ from flask_comfy_files.core.errors import (
 from flask_comfy_files.core.filing import Arrival, Filing, JobIdentity
 from flask_comfy_files.core.gathering import Gathering, ask_history
 from flask_comfy_files.core.inspection import Failure, Identity
-from flask_comfy_files.core.layout import INBOX, inbox_folder, job_folder, split
+from flask_comfy_files.core.layout import inbox_folder, job_folder, split
 from flask_comfy_files.core.placement import WITHDRAWN, place, staging, sweep_copies
 from flask_comfy_files.core.records import (
     FileRecord,
@@ -56,6 +56,10 @@ _log = logging.getLogger(__name__)
 
 _LINE_BYTES: Final = 2048
 """What one file's part of a line takes at most, for the check of free space."""
+
+
+_ALONE: Final[Mapping[str, Any]] = {"same_file_as": None}
+"""Overlay of a file whose bytes no other record has any more."""
 
 
 class Organizer:
@@ -260,11 +264,14 @@ class Organizer:
                 ledger.skip(arrival.path, SkipReason.STILL_BEING_WRITTEN, status.st_size)
 
     def _tidy_inbox(self, job_id: str, run: Run | None) -> None:
-        """Remove the folder of a run that is known to have ended; ComfyUI needs it until then."""
+        """Remove the folder of a run that is known to have ended; ComfyUI needs it until then.
+
+        The job's own folder stays: ComfyUI may be about to make the next run's in it.
+        """
         if run is None or run.inbox_run is None or "/" in run.inbox_run:
             return
         for folder in _folders_below(self._root, f"{inbox_folder(job_id)}/{run.inbox_run}"):
-            durable.remove_empty_folders(self._root, folder, INBOX)
+            durable.remove_empty_folders(self._root, folder, inbox_folder(job_id))
 
 
 def _stored(record: FileRecord, arrival: Arrival) -> dict[str, Any]:
@@ -293,9 +300,12 @@ def _withdrawal(
 ) -> dict[str, Any]:
     """Return the change that takes back the records of files that could not be moved.
 
-    What waited goes on waiting, and a job that still has no files says why.
+    What waited goes on waiting, a job that still has no files says why, and a cached run's file is alone
+    again.
     """
     waiting = standing.state.get("pending", {})
+    twins = change.get("twins", {})
+    alone = [file_id for file_id in twins if twins[file_id]["same_file_as"] in withdrawn]
     state: dict[str, Any] = {
         "pending": {
             key: waiting[key] for key in change["state"].get("pending", {}) if key in waiting
@@ -308,7 +318,7 @@ def _withdrawal(
         "job_id": change["job_id"],
         "operation": change["operation"],
         "state": state,
-        "files": dict.fromkeys(withdrawn, WITHDRAWN),
+        "files": {**dict.fromkeys(withdrawn, WITHDRAWN), **dict.fromkeys(alone, _ALONE)},
     }
 
 

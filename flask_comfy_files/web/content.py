@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import Final
 
 from flask import Response, request, send_file
+from werkzeug.exceptions import RequestedRangeNotSatisfiable
 
 from flask_comfy_files.core import durable
 from flask_comfy_files.core.errors import NameNotFoundError
@@ -49,8 +51,9 @@ def _answer(content: Content, descriptor: int) -> Response:
     media_type = media_type_of(extension_of(name)) if record is None else record.media_type
     is_recorded = record is not None and record.file_size == facts.st_size
     identity = f"{facts.st_ino:x}-{facts.st_size:x}-{facts.st_mtime_ns:x}"
+    source = os.fdopen(descriptor, "rb")
     response = send_file(
-        os.fdopen(descriptor, "rb"),
+        source,
         mimetype=media_type,
         as_attachment=not media_type.startswith(_SHOWN) or media_type in _ACTIVE,
         download_name=_printable(name),
@@ -59,7 +62,15 @@ def _answer(content: Content, descriptor: int) -> Response:
         last_modified=datetime.fromtimestamp(facts.st_mtime, UTC),
     )
     response.content_length = facts.st_size
-    response.make_conditional(request.environ, accept_ranges=True, complete_length=facts.st_size)
+    try:
+        response.make_conditional(
+            request.environ, accept_ranges=True, complete_length=facts.st_size
+        )
+    except RequestedRangeNotSatisfiable:
+        source.close()
+        raise
+    if request.method == "HEAD" or response.status_code == HTTPStatus.NOT_MODIFIED:
+        source.close()  # nobody reads it, and so nobody would close it
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
     return response

@@ -495,7 +495,7 @@ def test_the_folder_of_a_run_goes_when_the_run_has_ended(
     prompt_id, path = stamped_run(world, "aaaa")
     (record,) = manager.organize_output("ja", prompt_id=prompt_id).organized_files
     assert (record.original_path, record.evidence) == (path, "history")
-    assert not (world.root / "inbox/ja").exists()
+    assert list((world.root / "inbox/ja").iterdir()) == []
 
 
 def test_the_folder_of_a_run_that_may_go_on_stays(world: World, manager: FileManager) -> None:
@@ -523,7 +523,7 @@ def test_the_folder_of_a_run_whose_files_were_taken_before_goes_when_it_is_known
     prompt_id, _ = stamped_run(world, "aaaa")
     manager.organize_output("ja")
     manager.organize_output("ja", prompt_id=prompt_id)
-    assert not (world.root / "inbox/ja").exists()
+    assert list((world.root / "inbox/ja").iterdir()) == []
 
 
 # A crash while a file is linked.

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -228,3 +229,57 @@ def test_a_job_that_is_contradicted_while_it_fails_is_refused_and_not_remembered
         manager.complete_job("Batch", files=["adv_00001.png"])
     assert manager.get_pending_jobs() == []
     assert_sound(output_root)
+
+
+def test_a_later_completion_of_a_job_leaves_what_waits_for_it(
+    make_tree: MakeTree, open_manager: OpenManager
+) -> None:
+    root = make_tree({"slow.png": UNFINISHED, "quick.png": recording("batch_00002_.png")})
+    manager = open_manager(root)
+    manager.complete_job("job_1", files=["slow.png"])
+    answer = manager.complete_job("job_1", files=["quick.png"])
+    assert (answer.file_count, answer.organize_error) == (1, None)
+    manager.organize_output("job_1")
+    assert [pending.files for pending in manager.get_pending_jobs()] == [(("slow.png", "output"),)]
+    make_tree({"slow.png": recording("batch_00001_.png")})
+    manager.retry_pending_jobs()
+    assert manager.get_pending_jobs() == []
+    taken = {record.original_path for record in manager.get_job_files("job_1")}
+    assert taken == {"slow.png", "quick.png"}
+    assert_sound(root)
+
+
+@pytest.mark.parametrize("is_locked", [False, True], ids=["in the document", "in mind"])
+def test_every_waiting_completion_of_a_job_is_kept(
+    make_tree: MakeTree, open_manager: OpenManager, *, is_locked: bool
+) -> None:
+    files = {"a.png": UNFINISHED, "b.png": UNFINISHED, "job_1.png": UNFINISHED}
+    root = make_tree(files)
+    manager = open_manager(root, lock_timeout=0.05, request_budget_seconds=0.05)
+    manager.organize_output("other")
+    with contextlib.ExitStack() as stack:
+        if is_locked:
+            stack.enter_context(somebody_has_the_library(root))
+        for named in (["a.png"], ["b.png"], None):
+            manager.complete_job("job_1", prompt_id=f"run-{named}", files=named)
+    assert len(manager.get_pending_jobs()) == 3
+    assert manager.get_system_stats().pending_jobs == 1
+    make_tree(dict.fromkeys(files, recording("batch_00001_.png")))
+    manager.retry_pending_jobs()
+    assert {record.original_path for record in manager.get_job_files("job_1")} == set(files)
+    assert manager.get_pending_jobs() == []
+
+
+def test_a_waiting_completion_without_project_goes_to_the_project_of_its_job(
+    make_tree: MakeTree, open_manager: OpenManager
+) -> None:
+    root = make_tree(
+        {"a.png": recording("batch_00001_.png"), "b.png": recording("batch_00002_.png")}
+    )
+    manager = open_manager(root, lock_timeout=0.05, request_budget_seconds=0.05)
+    manager.organize_output("ep1", "tokyo", files=["a.png"])
+    with somebody_has_the_library(root):
+        assert manager.complete_job("ep1", files=["b.png"]).organize_error is not None
+    report = manager.retry_pending_jobs()
+    assert [organized.project_id for organized in report.organized] == ["tokyo"]
+    assert manager.get_job_files("ep1").file_count == 2

@@ -417,12 +417,11 @@ def _fused(function: Callable[..., Any], name: str, fuse: Fuse) -> Callable[...,
     @functools.wraps(function)
     @contextlib.contextmanager
     def fused_context(*args: Any, **options: Any) -> Iterator[Any]:
-        fuse.burn(f"before entering {name}")
+        # Before it is entered and after it is left, the disk is as at the fuse before or behind.
         with function(*args, **options) as entered:
             fuse.burn(f"after entering {name}")
             yield entered
             fuse.burn(f"before leaving {name}")
-        fuse.burn(f"after leaving {name}")
 
     is_context = inspect.isgeneratorfunction(inspect.unwrap(function))
     return fused_context if is_context else fused

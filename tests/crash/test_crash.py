@@ -36,7 +36,11 @@ from tests.crash.library_check import (
     wire,
 )
 
-pytestmark = pytest.mark.crash
+pytestmark = [
+    pytest.mark.crash,
+    # Of threads that other tests have left; the children run nothing of theirs.
+    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
+]
 
 MOST_POINTS = 2000
 """More calls than any scenario makes: whoever gets that far does not end."""

@@ -8,11 +8,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.register_assert_rewrite(
-    "tests.crash.library_check", "tests.faults.ground", "tests.faults.tracing"
-)
-
-from tests.faults.ground import Mount  # noqa: E402 - it imports what is to be rewritten
+from tests.faults.ground import Mount
 
 
 @pytest.fixture(scope="session", autouse=True)

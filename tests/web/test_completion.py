@@ -548,7 +548,7 @@ def test_a_large_upload_of_the_host_does_not_keep_the_job_from_being_organized(
 
 
 REFUSED: dict[str, tuple[str, Any, str]] = {
-    "project-id-number": ("batch", {"project_id": 7}, "project_id"),
+    "project-id-flag": ("batch", {"project_id": True}, "project_id"),
     "project-id-list": ("batch", {"project_id": ["anime"]}, "project_id"),
     "project-id-parent": ("batch", {"project_id": "../anime"}, "project_id"),
     "prompt-id-object": ("batch", {"prompt_id": {}}, "prompt_id"),
@@ -566,6 +566,12 @@ REFUSED: dict[str, tuple[str, Any, str]] = {
     "job-id-space": ("bat%20ch", {}, "job_id"),
     "too-large": ("batch", b'{"status": "%s"}' % (b"a" * 5 * 1024**2), "body"),
 }
+
+
+def test_a_host_may_keep_its_ids_as_numbers(anime_api: FlaskClient) -> None:
+    answered = complete(anime_api, "batch", {"project_id": 7, "prompt_id": 12}).get_json()
+    assert {record["project_id"] for record in answered["organized_files"]} == {"7"}
+    assert {record["prompt_id"] for record in answered["organized_files"]} == {"12"}
 
 
 @pytest.mark.parametrize(("job_id", "body", "field"), REFUSED.values(), ids=REFUSED)

@@ -86,9 +86,15 @@ class Catalog:
 
     @contextlib.contextmanager
     def _answering(self) -> Iterator[Reader]:
-        with document.open_document(self._root) as descriptor, contextlib.ExitStack() as stack:
+        with contextlib.ExitStack() as stack:
+            descriptor = stack.enter_context(document.open_document(self._root))
+            if descriptor is None and self._identity.known_library_id() is not None:
+                # Somebody may have begun the library just now; its document came before its name.
+                descriptor = stack.enter_context(document.open_document(self._root))
+                if descriptor is None:
+                    self._identity.require_new()
             if descriptor is None:
-                self._identity.require_new()
+                require_root(self._root)
                 memory = index.MemoryIndex()
                 stack.callback(memory.close)
                 yield Reader(self._root, stack.enter_context(memory.reading()), None)

@@ -132,8 +132,8 @@ def _fold_state(connection: sqlite3.Connection, line: Line, counted: _Counted) -
 def _overlay_file(
     connection: sqlite3.Connection, file_id: str, overlay: Mapping[str, Any], counted: _Counted
 ) -> None:
-    if overlay.get("same_file_as"):
-        _count_no_more(connection, file_id, counted)
+    if "same_file_as" in overlay:
+        _share_or_not(connection, file_id, counted, is_shared=overlay["same_file_as"] is not None)
     connection.execute(
         "UPDATE files SET overlay = json_patch(coalesce(overlay, '{}'), ?1),"
         " path = coalesce(?2, path) WHERE file_id = ?3",
@@ -152,18 +152,22 @@ def _withdraw(connection: sqlite3.Connection, job_id: str, file_id: str, counted
         counted.add_files(job.fetchone()[0], file_type, -1, -counted_size)
 
 
-def _count_no_more(connection: sqlite3.Connection, file_id: str, counted: _Counted) -> None:
-    """Leave the counting of a file's bytes to the record with which it now shares them."""
-    counted_before = connection.execute(
-        "SELECT project_id, file_type, counted_size FROM files JOIN jobs USING (job_id)"
+def _share_or_not(
+    connection: sqlite3.Connection, file_id: str, counted: _Counted, *, is_shared: bool
+) -> None:
+    """Leave the counting of a file's bytes to the record with which it shares them, or take it back."""
+    rows = connection.execute(
+        "SELECT project_id, file_type, file_size, counted_size FROM files JOIN jobs USING (job_id)"
         " WHERE file_id = ?",
         (file_id,),
     ).fetchall()
-    for project_id, file_type, size in counted_before:
-        counted.add_files(project_id, file_type, 0, -size)
-    connection.execute(
-        "UPDATE files SET counted_size = 0, is_single = 0 WHERE file_id = ?", (file_id,)
-    )
+    for project_id, file_type, size, counted_before in rows:
+        counted_now = 0 if is_shared else size
+        counted.add_files(project_id, file_type, 0, counted_now - counted_before)
+        connection.execute(
+            "UPDATE files SET counted_size = ?, is_single = ? WHERE file_id = ?",
+            (counted_now, not is_shared, file_id),
+        )
 
 
 def _counted_size(stored: Mapping[str, Any]) -> int:

@@ -49,12 +49,16 @@ class Identity:
             LibraryUnavailableError: We do, or the root is not there.
         """
         require_root(self._root)
-        known = self._pinned or self._remembered or self.read_sentinel()
+        known = self.known_library_id()
         if known is not None:
             raise LibraryUnavailableError(
                 f"the library {known} is expected in the output root, and its {DOCUMENT} is not there",
                 "See whether the right disk is mounted, or put the document back from a backup.",
             )
+
+    def known_library_id(self) -> str | None:
+        """Return which library should be there, as far as anything says so."""
+        return self._pinned or self._remembered or self.read_sentinel()
 
     def read_sentinel(self) -> str | None:
         """Return the library id that our own folder names, or ``None``."""

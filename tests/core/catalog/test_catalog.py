@@ -3,7 +3,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -296,6 +297,32 @@ def test_a_job_is_seen_whole_or_not_at_all_while_it_is_organized(
     assert len(seen) == 8
     assert [project for project in seen if project != before] == []
     assert readers[0].get_project_files("default").file_count == 6
+
+
+@pytest.mark.parametrize("is_same_manager", [True, False], ids=["same manager", "another one"])
+def test_a_library_that_is_begun_while_somebody_looks_is_not_taken_for_a_lost_one(
+    is_same_manager: bool,  # noqa: FBT001
+    manager: FileManager,
+    output_root: Path,
+    open_manager: OpenManager,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    other = manager if is_same_manager else open_manager(output_root)
+    open_document = document.open_document
+    happened: list[bool] = []
+
+    @contextmanager
+    def open_and_wait(root: str, flags: int = os.O_RDONLY) -> Iterator[int | None]:
+        with open_document(root, flags) as descriptor:
+            if descriptor is None and not happened:
+                happened.append(True)
+                other.organize_output("batch")
+            yield descriptor
+
+    monkeypatch.setattr(document, "open_document", open_and_wait)
+    assert manager.get_pending_jobs() == []
+    assert happened
+    assert manager.get_job_files("batch").file_count == 4
 
 
 def test_the_document_is_the_truth_and_anybody_can_read_it(

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import hashlib
+import shutil
+from pathlib import Path
+
+import pytest
+from flask.testing import FlaskClient
+
+from tests.trees import recording
+from tests.web.answers import PREFIX
+
+IMAGE = "batch_00002_.png"
+VIEW = f"{PREFIX}/view"
+
+
+@pytest.fixture
+def recorded(client: FlaskClient) -> Path:
+    """Return where a file lies that was organized."""
+    client.post(f"{PREFIX}/organize", json={"job_id": "job_1", "files": [IMAGE]})
+    matches = client.get(f"{PREFIX}/resolve", query_string={"filename": IMAGE}).get_json()[
+        "matches"
+    ]
+    return Path(matches[0]["file_path"])
+
+
+def test_bytes_are_the_same_before_and_after_a_file_is_organized(client: FlaskClient) -> None:
+    before = client.get(VIEW, buffered=True, query_string={"filename": IMAGE, "preview": "webp;90"})
+    client.post(f"{PREFIX}/organize", json={"job_id": "job_1", "files": [IMAGE]})
+    after = client.get(VIEW, buffered=True, query_string={"filename": IMAGE, "type": "output"})
+    assert before.data == after.data == recording(IMAGE)
+    assert before.content_type == after.content_type == "image/png"
+    assert after.headers["ETag"] == f'"{hashlib.sha256(after.data).hexdigest()}"'
+
+
+def test_a_part_is_answered_and_what_the_client_has_is_not_sent_again(
+    client: FlaskClient, recorded: Path
+) -> None:
+    asked = {"filename": IMAGE}
+    part = client.get(VIEW, buffered=True, query_string=asked, headers={"Range": "bytes=5-9"})
+    assert (part.status_code, part.data) == (206, recorded.read_bytes()[5:10])
+    assert part.headers["Content-Range"] == f"bytes 5-9/{recorded.stat().st_size}"
+    tag = part.headers["ETag"]
+    assert (
+        client.get(
+            VIEW, buffered=True, query_string=asked, headers={"If-None-Match": tag}
+        ).status_code
+        == 304
+    )
+    head = client.head(VIEW, buffered=True, query_string=asked)
+    assert (head.data, head.content_length) == (b"", recorded.stat().st_size)
+    beyond = client.get(VIEW, buffered=True, query_string=asked, headers={"Range": "bytes=999999-"})
+    assert (beyond.status_code, beyond.content_type) == (416, "application/problem+json")
+
+
+def test_what_could_hold_a_script_is_offered_as_a_download(client: FlaskClient) -> None:
+    asked = {"filename": "ComfyUI_00001_.svg", "subfolder": "svg"}
+    answered = client.get(VIEW, buffered=True, query_string=asked)
+    assert answered.headers["Content-Disposition"].startswith("attachment")
+    assert answered.headers["X-Content-Type-Options"] == "nosniff"
+    assert "sandbox" in answered.headers["Content-Security-Policy"]
+
+
+@pytest.mark.parametrize("replaced", ["file", "folder"])
+def test_a_link_in_the_place_of_a_recorded_file_is_not_followed(
+    client: FlaskClient, recorded: Path, tmp_path: Path, replaced: str
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / recorded.name).write_bytes(b"secret")
+    if replaced == "file":
+        recorded.unlink()
+        recorded.symlink_to(elsewhere / recorded.name)
+    else:
+        shutil.rmtree(recorded.parent)
+        recorded.parent.symlink_to(elsewhere)
+    answered = client.get(VIEW, buffered=True, query_string={"filename": IMAGE})
+    assert (answered.status_code, answered.get_json()["code"]) == (404, "name_not_found")
+
+
+def test_bytes_that_were_changed_do_not_go_by_the_old_checksum(
+    client: FlaskClient, recorded: Path
+) -> None:
+    before = client.get(VIEW, buffered=True, query_string={"filename": IMAGE}).headers["ETag"]
+    recorded.write_bytes(b"other")
+    assert (
+        client.get(VIEW, buffered=True, query_string={"filename": IMAGE}).headers["ETag"] != before
+    )
+
+
+@pytest.mark.parametrize(
+    "name", ["x\ny_00001_.png", "\u202ex.png", "caf\u00e9 \u65e5.png"], ids=ascii
+)
+def test_an_odd_name_is_served(client: FlaskClient, output_root: Path, name: str) -> None:
+    (output_root / name).write_bytes(recording(IMAGE))
+    answered = client.get(VIEW, buffered=True, query_string={"filename": name})
+    assert (answered.status_code, answered.data) == (200, recording(IMAGE))
+
+
+def test_a_name_that_was_used_again_lists_the_candidates(
+    client: FlaskClient, recorded: Path, output_root: Path
+) -> None:
+    (output_root / IMAGE).write_bytes(recording("batch_00003_.png"))
+    answered = client.get(VIEW, buffered=True, query_string={"filename": IMAGE})
+    assert (answered.status_code, answered.get_json()["code"]) == (409, "ambiguous_name")
+    resolved = client.get(f"{PREFIX}/resolve", query_string={"filename": IMAGE}).get_json()
+    assert resolved["exact"] is False
+    candidates = [record["file_id"] for record in resolved["matches"]]
+    assert answered.get_json()["candidates"] == candidates
+    assert resolved["matches"][0]["file_path"] == str(recorded)
+
+
+@pytest.mark.parametrize(
+    ("asked", "status"),
+    [
+        ({}, 422),
+        ({"filename": "../x"}, 422),
+        ({"filename": "x", "subfolder": "../.."}, 422),
+        ({"filename": "x", "type": "other"}, 422),
+        ({"filename": "ComfyUI_temp_mfhpp_00001_.png", "type": "temp"}, 404),
+        ({"filename": "file_metadata.json"}, 404),
+        ({"filename": "lock", "subfolder": ".comfy_files"}, 404),
+        ({"filename": IMAGE, "prompt_id": "another"}, 404),
+        ({"filename": "ep01"}, 404),
+    ],
+    ids=str,
+)
+def test_what_is_no_output_is_not_served(
+    client: FlaskClient, recorded: Path, asked: dict[str, str], status: int
+) -> None:
+    assert recorded.exists()
+    for route in ("view", "resolve"):
+        answered = client.get(f"{PREFIX}/{route}", query_string=asked)
+        assert (answered.status_code, answered.content_type) == (status, "application/problem+json")

@@ -185,7 +185,7 @@ def with_first_line(facts: dict[str, Any]) -> bytes:
         b"{}",
         b'{"files": []}\n',
         FIRST_LINE[:-1],
-        FIRST_LINE.replace(b"abc", b"abd") + b"\n]}\n",
+        FIRST_LINE.replace(b"abc", b"xyz") + b"\n]}\n",
         FIRST_LINE.replace(b'"changes": [', b'"changes": {') + b"\n]}\n",
         b"\0" * 5000,
         b"x" * 10_000,

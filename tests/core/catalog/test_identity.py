@@ -177,14 +177,22 @@ def test_a_document_that_is_none_of_ours_is_refused_and_left_as_it_is(
     assert library(root) == before
 
 
+def set_permissions(root: Path, *, folders: int, files: int) -> None:
+    for path in (root, *root.rglob("*")):
+        path.chmod(folders if path.is_dir() else files)
+
+
+@pytest.mark.parametrize("is_index_there", [True, False], ids=["with index", "without index"])
 def test_an_unwritable_root_can_be_read_and_says_who_may_not_write_it(
-    public_root: Path, clock: Clock
+    is_index_there: bool,  # noqa: FBT001
+    public_root: Path,
+    clock: Clock,
 ) -> None:
     with FileManager(public_root, clock=clock) as manager:
         expected = manager.organize_output("batch").organized_files
-    (public_root / ".comfy_files").chmod(0o755)
-    for path in (public_root, public_root / ".comfy_files"):
-        path.chmod(0o555)
+    if not is_index_there:
+        (public_root / ".comfy_files/index.sqlite3").unlink()
+    before = library(public_root)
 
     def read() -> None:
         with FileManager(public_root, clock=clock) as reader:
@@ -198,12 +206,9 @@ def test_an_unwritable_root_can_be_read_and_says_who_may_not_write_it(
             with pytest.raises(LibraryUnavailableError, match=rf"uid {os.geteuid()}.*permission"):
                 reader.organize_output("loop")
 
-    before = library(public_root)
+    set_permissions(public_root, folders=0o555, files=0o444)
     as_ordinary_user(read)
-    (public_root / ".comfy_files/index.sqlite3").unlink()
-    as_ordinary_user(read)
-    public_root.chmod(0o755)
-    (public_root / ".comfy_files").chmod(0o755)
+    set_permissions(public_root, folders=0o755, files=0o644)
     assert library(public_root) == before
 
 

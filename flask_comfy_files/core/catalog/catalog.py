@@ -184,6 +184,10 @@ class Catalog:
     @contextlib.contextmanager
     def _locked(self, lock_timeout_s: float | None) -> Iterator[Writer]:
         require_root(self._root)
+        with document.open_document(self._root) as descriptor:
+            if descriptor is None:
+                # Before anything is written: an empty folder may be a disk that is not mounted.
+                self._identity.require_new()
         with contextlib.ExitStack() as stack:
             make_state_folder(self._root)
             timeout_s = self._lock_timeout_s if lock_timeout_s is None else lock_timeout_s

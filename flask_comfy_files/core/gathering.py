@@ -157,12 +157,13 @@ class Gathering:
             durable.refuse("Listing", "", error)
 
     def _with_siblings(self, named: Attribution, reader: Reader) -> Attribution:
-        """Add to named files what savers put beside them."""
+        """Add to named files what savers put beside them; what is not there has nothing beside it."""
         known = {entry.path for entry in named.candidates}
         known |= {entry.path for entry in named.skipped}
         beside = [
             Candidate(path, Evidence.FILES, is_expected=False)
             for candidate in named.candidates
+            if self._is_there(candidate)
             for path in history.siblings(candidate.path)
             if path not in known
             and reader.owner_of(path) is None
@@ -170,6 +171,14 @@ class Gathering:
         ]
         unique = {candidate.path: candidate for candidate in beside}
         return Attribution((*named.candidates, *unique.values()), named.skipped)
+
+    def _is_there(self, candidate: Candidate) -> bool:
+        if candidate.path in self.standing.originals:
+            return True
+        try:
+            return not isinstance(inspection.look(self.root, candidate), LeftFile)
+        except OSError:
+            return False
 
     def _judge(
         self, candidate: Candidate, reader: Reader, ledger: Ledger, *, is_last: bool

@@ -439,3 +439,14 @@ def test_the_report_counts_bytes_of_what_it_leaves(
     assert_reconciles(report)
     assert {left.path: left.bytes for left in report.skipped}[BATCH[0]] == 27
     assert report.found.files == 4 + 2
+
+
+def test_what_lies_beside_a_named_file_that_is_not_there_stays(
+    make_tree: MakeTree, open_manager: OpenManager
+) -> None:
+    root = make_tree({"shot_7/loose.txt": b"text", "AnimateDiff_00009.png": recording(BATCH[0])})
+    named = ["shot_7/loose", "AnimateDiff_00009.mp4"]
+    report = open_manager(root).organize_output("shot", files=named)
+    assert list(report) == []
+    assert (root / "shot_7/loose.txt").exists()
+    assert (root / "AnimateDiff_00009.png").exists()

@@ -64,11 +64,15 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(reuse_venv=True)
 def tests_min(session: nox.Session) -> None:
-    """Run the tests with the lowest dependencies that setup.cfg allows."""
+    """Run the tests with the lowest dependencies that setup.cfg allows.
+
+    What containers, tags and torn tails do depends on no package, and `make test` tries it.
+    """
     constraints = Path(session.create_tmp(), "lowest.txt")
     constraints.write_text("\n".join(_lowest_requirements()), encoding="utf-8")
     session.install("-e", ".[test]", "-c", str(constraints))
-    session.run("pytest", *session.posargs)
+    left_out = ("core/containers", "core/tags", "properties/test_torn_tail.py")
+    session.run("pytest", *(f"--ignore=tests/{path}" for path in left_out), *session.posargs)
 
 
 @nox.session

@@ -37,7 +37,7 @@ _SEPARATORS: Final = "_-. "
 # frame 00001.001.
 _COUNTER: Final = re.compile(r"[0-9]{4,6}(_|-audio|\.[0-9]{3,})?", re.ASCII)
 _NUMBERS: Final = re.compile(r"([0-9]+)")
-_COMFYUI_TYPES: Final = frozenset({"output", "temp", "input"})
+COMFYUI_TYPES: Final = frozenset({"output", "temp", "input"})
 _NOT_SCANNED: Final = frozenset({PROJECTS, LEGACY, INBOX, STATE})
 
 
@@ -110,7 +110,7 @@ def _require_named_file(field: str, entry: object) -> NamedFile:
     if not isinstance(entry, Mapping):
         raise InvalidInputError(field, entry, 'is neither a path nor an object with "filename"')
     comfyui_type = entry.get("type", "output")
-    if not isinstance(comfyui_type, str) or comfyui_type not in _COMFYUI_TYPES:
+    if not isinstance(comfyui_type, str) or comfyui_type not in COMFYUI_TYPES:
         raise InvalidInputError(
             f"{field}.type", comfyui_type, 'is not one of "output", "temp" and "input"'
         )

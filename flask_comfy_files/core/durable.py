@@ -57,18 +57,10 @@ def refuse(action: str, path: str, error: OSError) -> NoReturn:
 
 
 @contextlib.contextmanager
-def open_root(root: str) -> Iterator[int]:
-    """Open the output root, which alone may be reached over links: it is the operator's own setting."""
-    descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-@contextlib.contextmanager
 def open_folder(root: str, folder: str) -> Iterator[int]:
-    """Open a folder below the root without following a link in any part of its path.
+    """Open a folder below the root, or with ``""`` the root, over no link in any part of its path.
+
+    The root alone may be reached over links: it is the operator's own setting.
 
     Raises:
         OSError: A part is missing (ENOENT), is no folder or is a link (ENOTDIR).

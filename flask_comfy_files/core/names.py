@@ -5,15 +5,13 @@ from __future__ import annotations
 import os
 import stat
 from dataclasses import dataclass
-from typing import Final
 
 from flask_comfy_files.core import durable
+from flask_comfy_files.core.attribution import COMFYUI_TYPES
 from flask_comfy_files.core.catalog.session import Reader
 from flask_comfy_files.core.errors import AmbiguousNameError, InvalidInputError, NameNotFoundError
 from flask_comfy_files.core.layout import is_reserved, require_relative_path
 from flask_comfy_files.core.records import FileRecord, Resolution
-
-_COMFYUI_TYPES: Final = frozenset({"output", "temp", "input"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +36,7 @@ def require_name(filename: object, subfolder: object, comfyui_type: object) -> s
     path = require_relative_path("filename", filename)
     if subfolder not in ("", None):
         path = f"{require_relative_path('subfolder', subfolder)}/{path}"
-    if comfyui_type not in _COMFYUI_TYPES:
+    if comfyui_type not in COMFYUI_TYPES:
         raise InvalidInputError("type", comfyui_type, 'is not one of "output", "temp" and "input"')
     if comfyui_type != "output" or is_reserved(path):
         raise NameNotFoundError(path)

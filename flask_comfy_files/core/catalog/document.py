@@ -115,7 +115,7 @@ def open_document(root: str, flags: int = os.O_RDONLY) -> Iterator[int | None]:
 def _open(root: str, flags: int) -> int | None:
     with contextlib.ExitStack() as stack:
         try:
-            folder = stack.enter_context(durable.open_root(root))
+            folder = stack.enter_context(durable.open_folder(root, ""))
         except (FileNotFoundError, NotADirectoryError, PermissionError):
             return None  # what is wrong with the root is said by those who then look at it
         except OSError as error:
@@ -177,7 +177,7 @@ def create(root: str, library_id: str, generation: int = 1) -> Header:
     """
     facts = encode({"format": FORMAT, "library_id": library_id, "generation": generation})
     line = facts[:-1] + _CHANGES
-    with durable.open_root(root) as folder:
+    with durable.open_folder(root, "") as folder:
         durable.create(folder, DOCUMENT, line + CLOSING, NEW_DOCUMENT)
     return Header(library_id=library_id, generation=generation, end=len(line))
 

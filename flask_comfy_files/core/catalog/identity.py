@@ -89,7 +89,7 @@ def require_root(root: str) -> None:
         LibraryUnavailableError: It is so.
     """
     try:
-        with durable.open_root(root):
+        with durable.open_folder(root, ""):
             pass
     except FileNotFoundError:
         raise LibraryUnavailableError(
@@ -110,7 +110,7 @@ def make_state_folder(root: str) -> None:
         LibraryUnavailableError: The root cannot be written.
     """
     try:
-        with durable.open_root(root) as folder:
+        with durable.open_folder(root, "") as folder:
             if durable.make_folder(folder, STATE):
                 durable.sync_folder(folder)
         with durable.open_folder(root, STATE):  # a link in its place would lead us elsewhere

@@ -87,12 +87,7 @@ class Catalog:
     @contextlib.contextmanager
     def _answering(self) -> Iterator[Reader]:
         with contextlib.ExitStack() as stack:
-            descriptor = stack.enter_context(document.open_document(self._root))
-            if descriptor is None and self._identity.known_library_id() is not None:
-                # Somebody may have begun the library just now; its document came before its name.
-                descriptor = stack.enter_context(document.open_document(self._root))
-                if descriptor is None:
-                    self._identity.require_new()
+            descriptor = self._find_document(stack)
             if descriptor is None:
                 require_root(self._root)
                 memory = index.MemoryIndex()
@@ -104,6 +99,20 @@ class Catalog:
             if connection is None:
                 connection = stack.enter_context(self._memory_index(descriptor, header).reading())
             yield Reader(self._root, connection, descriptor)
+
+    def _find_document(self, stack: contextlib.ExitStack) -> int | None:
+        """Open the document; ``None`` where there is none because no library was begun yet.
+
+        Raises:
+            LibraryUnavailableError: There should be one.
+        """
+        descriptor = stack.enter_context(document.open_document(self._root))
+        if descriptor is None and self._identity.known_library_id() is not None:
+            # Somebody may have begun the library just now; its document came before its name.
+            descriptor = stack.enter_context(document.open_document(self._root))
+            if descriptor is None:
+                self._identity.require_new()
+        return descriptor
 
     def _usable_index(
         self, stack: contextlib.ExitStack, descriptor: int, header: Header
@@ -184,10 +193,9 @@ class Catalog:
     @contextlib.contextmanager
     def _locked(self, lock_timeout_s: float | None) -> Iterator[Writer]:
         require_root(self._root)
-        with document.open_document(self._root) as descriptor:
-            if descriptor is None:
-                # Before anything is written: an empty folder may be a disk that is not mounted.
-                self._identity.require_new()
+        with contextlib.ExitStack() as stack:
+            # Before anything is written: an empty folder may be a disk that is not mounted.
+            self._find_document(stack)
         with contextlib.ExitStack() as stack:
             make_state_folder(self._root)
             timeout_s = self._lock_timeout_s if lock_timeout_s is None else lock_timeout_s

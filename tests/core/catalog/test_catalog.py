@@ -300,7 +300,9 @@ def test_a_job_is_seen_whole_or_not_at_all_while_it_is_organized(
 
 
 @pytest.mark.parametrize("is_same_manager", [True, False], ids=["same manager", "another one"])
+@pytest.mark.parametrize("look", [1, 2], ids=["to read", "to change it"])
 def test_a_library_that_is_begun_while_somebody_looks_is_not_taken_for_a_lost_one(
+    look: int,
     is_same_manager: bool,  # noqa: FBT001
     manager: FileManager,
     output_root: Path,
@@ -309,19 +311,22 @@ def test_a_library_that_is_begun_while_somebody_looks_is_not_taken_for_a_lost_on
 ) -> None:
     other = manager if is_same_manager else open_manager(output_root)
     open_document = document.open_document
-    happened: list[bool] = []
+    seen: list[int | None] = []
 
     @contextmanager
     def open_and_wait(root: str, flags: int = os.O_RDONLY) -> Iterator[int | None]:
         with open_document(root, flags) as descriptor:
-            if descriptor is None and not happened:
-                happened.append(True)
+            seen.append(descriptor)
+            if seen == [None] * look:
                 other.organize_output("batch")
             yield descriptor
 
     monkeypatch.setattr(document, "open_document", open_and_wait)
-    assert manager.get_pending_jobs() == []
-    assert happened
+    if look == 1:
+        assert manager.get_pending_jobs() == []
+    else:
+        assert manager.organize_output("loop").file_count == 2
+    assert seen[:look] == [None] * look
     assert manager.get_job_files("batch").file_count == 4
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
+from flask_comfy_files.core.cleanup import Progress
 from flask_comfy_files.core.manager import FileManager
 from flask_comfy_files.core.records import FileRecord, file_to_dict
 
@@ -73,6 +74,56 @@ class FileManagerAPI:
     def get_file_api(self, file_id_or_path: str) -> Json:
         """Return one file's record."""
         return self._as_json(self.manager.get_file_metadata(file_id_or_path))
+
+    def update_job_api(
+        self, job_id: str, *, pinned: bool | None = None, tags: Iterable[str] | None = None
+    ) -> Json:
+        """Set a job's pin or tags; see ``FileManager.update_job``."""
+        return self._as_json(self.manager.update_job(job_id, pinned=pinned, tags=tags))
+
+    def delete_job_files_api(self, job_id: str) -> Json:
+        """Move a job into the trash; see ``FileManager.delete_job_files``."""
+        return self._as_json(self.manager.delete_job_files(job_id))
+
+    def destroy_job_files_api(self, job_id: str) -> Json:
+        """Delete a job for good; see ``FileManager.destroy_job_files``."""
+        return self._as_json(self.manager.destroy_job_files(job_id))
+
+    def restore_job_files_api(self, job_id: str) -> Json:
+        """Bring a job back from the trash; see ``FileManager.restore_job_files``."""
+        return self._as_json(self.manager.restore_job_files(job_id))
+
+    def get_trash_api(self) -> Json:
+        """Return the deleted jobs that can be restored."""
+        return self._as_json(self.manager.get_trash())
+
+    def empty_trash_api(self) -> Json:
+        """Delete everything in the trash for good."""
+        return self._as_json(self.manager.empty_trash())
+
+    def cleanup_old_files_api(
+        self,
+        days: int | None = None,
+        *,
+        allow: Iterable[str] = (),
+        on_progress: Progress | None = None,
+    ) -> Json:
+        """Delete what has expired; see ``FileManager.cleanup_old_files``."""
+        return self._as_json(
+            self.manager.cleanup_old_files(days, allow=allow, on_progress=on_progress)
+        )
+
+    def plan_cleanup_api(self, days: int | None = None, *, allow: Iterable[str] = ()) -> Json:
+        """Return what a cleanup would do now; nothing is changed."""
+        return self._as_json(self.manager.plan_cleanup(days, allow=allow))
+
+    def save_cleanup_plan_api(self, days: int | None = None, *, allow: Iterable[str] = ()) -> Json:
+        """Rehearse a cleanup and keep it as a plan; see ``FileManager.save_cleanup_plan``."""
+        return self._as_json(self.manager.save_cleanup_plan(days, allow=allow))
+
+    def apply_cleanup_plan_api(self, plan_id: str, *, on_progress: Progress | None = None) -> Json:
+        """Carry a plan out; see ``FileManager.apply_cleanup_plan``."""
+        return self._as_json(self.manager.apply_cleanup_plan(plan_id, on_progress=on_progress))
 
     def stamp_prompt_api(
         self,

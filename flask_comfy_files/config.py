@@ -20,10 +20,10 @@ from urllib.parse import urlsplit
 
 from flask_comfy_files.core.errors import ConfigurationError, InvalidIdentifierError
 from flask_comfy_files.core.layout import require_identifier
+from flask_comfy_files.core.policy import MOST_DAYS, PolicyError, RetentionPolicy, read_policy
 
 KEY_PREFIX: Final = "COMFY_FILES_"
 DEFAULT_OUTPUT_DIR: Final = "/mnt/1TB-storage/ComfyUI/output"
-MOST_DAYS: Final = 36_500
 
 Authorize = Callable[[Any, str], bool]
 
@@ -41,6 +41,8 @@ class Settings:
     default_project: str = "default"
     retention_days: int = 30
     trash_days: int = 7
+    retention_policy: RetentionPolicy | None = None
+    auto_cleanup: bool = False
     comfyui_url: str | None = None
     authorize: Authorize | None = None
     token: tuple[str, ...] = ()
@@ -170,6 +172,15 @@ def _complete_route(key: str, value: object) -> str:
     return value
 
 
+def _retention_policy(key: str, value: object) -> RetentionPolicy:
+    if isinstance(value, RetentionPolicy):
+        return value
+    try:
+        return read_policy(value)
+    except PolicyError as error:
+        raise ConfigurationError(key, value, f"{error}.") from error
+
+
 def _identifier(key: str, value: object) -> str:
     try:
         return require_identifier(key, value)
@@ -226,6 +237,8 @@ _CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "default_project": _identifier,
     "retention_days": _whole(0, MOST_DAYS),
     "trash_days": _whole(0, MOST_DAYS),
+    "retention_policy": _retention_policy,
+    "auto_cleanup": _flag,
     "comfyui_url": _comfyui_url,
     "authorize": _callable,
     "token": _tokens,

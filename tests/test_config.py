@@ -28,6 +28,8 @@ def test_the_defaults_are_those_that_the_documentation_promises() -> None:
         "default_project": "default",
         "retention_days": 30,
         "trash_days": 7,
+        "retention_policy": None,
+        "auto_cleanup": False,
         "comfyui_url": None,
         "authorize": None,
         "token": (),

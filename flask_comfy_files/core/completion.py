@@ -27,6 +27,7 @@ from flask_comfy_files.core.records import (
     RetryReport,
     iso_utc,
 )
+from flask_comfy_files.core.recovery import changing
 from flask_comfy_files.core.request import Budget, Clock, Request
 from flask_comfy_files.core.standing import find_standing, what_remains
 
@@ -46,9 +47,16 @@ class Completion:
     """Organizes completed jobs of one library, now or later; safe for threads and processes."""
 
     def __init__(
-        self, catalog: Catalog, organizer: Organizer, clock: Clock, *, default_project: str
+        self,
+        root: str,
+        catalog: Catalog,
+        organizer: Organizer,
+        clock: Clock,
+        *,
+        default_project: str,
     ) -> None:
-        """Work with the collaborators that the manager made."""
+        """Work on an output root, with the collaborators that the manager made."""
+        self._root = root
         self._catalog = catalog
         self._organizer = organizer
         self._clock = clock
@@ -172,7 +180,7 @@ class Completion:
             since=iso_utc(self._clock()),
         )
         try:
-            with self._organizer.changing(_REMEMBERING_TIMEOUT_S) as writer:
+            with changing(self._root, self._catalog, _REMEMBERING_TIMEOUT_S) as writer:
                 find_standing(writer, request)  # refuses what was contradicted meanwhile
                 self._append(writer, pending, _entry(pending))
         except ConflictError:
@@ -193,7 +201,7 @@ class Completion:
         _log.error("job %s is pending no more: %s", pending.job_id, pending.reason)
         self._forget(pending.operation_id)
         try:
-            with self._organizer.changing() as writer:
+            with changing(self._root, self._catalog) as writer:
                 if writer.find_job(pending.job_id) is not None:
                     self._append(writer, pending, None)
         except (ComfyFilesError, OSError) as error:

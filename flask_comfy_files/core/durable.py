@@ -13,7 +13,6 @@ import errno
 import fcntl
 import hashlib
 import os
-import signal
 import stat
 from collections.abc import Iterable, Iterator
 from typing import Final, NoReturn
@@ -87,44 +86,16 @@ def open_regular(folder: int, name: str) -> Iterator[int]:
     # effects.
     if not stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
         raise OSError(errno.EINVAL, "not a regular file")
-    descriptor = os.open(name, _FILE_FLAGS, dir_fd=folder)
+    try:
+        descriptor = os.open(name, _FILE_FLAGS | os.O_NOATIME, dir_fd=folder)
+    except PermissionError:  # another user's file: looking at it may leave a trace
+        descriptor = os.open(name, _FILE_FLAGS, dir_fd=folder)
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(errno.EINVAL, "not a regular file")
         yield descriptor
     finally:
         os.close(descriptor)
-
-
-def mount_id(folder: int) -> str:
-    """Return what tells two mounts apart, bind mounts of one file system included (Linux ``/proc``)."""
-    try:
-        with open(f"/proc/self/fdinfo/{folder}", encoding="ascii") as lines:
-            for line in lines:
-                if line.startswith("mnt_id:"):
-                    return line
-    except OSError:
-        pass
-    return str(os.fstat(folder).st_dev)
-
-
-def has_writer(descriptor: int) -> bool | None:
-    """Say whether any process has a file open for writing; ``None`` where the kernel does not tell us.
-
-    Asks for a read lease (fcntl(2), F_SETLEASE), which Linux refuses while there is a writer. It
-    needs a file of our own user, or CAP_LEASE, and a local file system.
-    """
-    try:
-        # A writer who comes while we hold the lease makes the kernel signal us; by default with
-        # SIGIO, which kills.
-        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
-        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
-        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return None
-    return False
 
 
 def checksum(descriptor: int) -> str:
@@ -209,16 +180,22 @@ def link(source_folder: int, source: str, target_folder: int, target: str) -> No
     )
 
 
-def remove_empty_folders(root: str, folder: str, top: str) -> None:
-    """Remove a folder and its parents below ``top``, as far as they are empty; what is not there is no error."""
+def remove_empty_folders(root: str, folder: str, top: str) -> int:
+    """Remove a folder and its parents below ``top``, as far as they are empty; return how many those were.
+
+    What is not there is no error.
+    """
+    removed = 0
     while folder != top:
         above, name = split(folder)
         try:
             with open_folder(root, above) as parent:
                 os.rmdir(name, dir_fd=parent)
         except OSError:
-            return
+            break
         folder = above
+        removed += 1
+    return removed
 
 
 def remove(folder: int, name: str) -> None:
@@ -325,22 +302,33 @@ def create(folder: int, name: str, content: bytes, temporary: str) -> None:
     Raises:
         FileExistsError: The name is taken.
     """
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(temporary, flags, 0o666, dir_fd=folder)
-    try:
-        write_all(descriptor, content, 0)
-        os.fsync(descriptor)
-    except BaseException:
-        remove(folder, temporary)
-        raise
-    finally:
-        os.close(descriptor)
+    _write_whole(folder, temporary, content)
     try:
         move(folder, temporary, folder, name)
     except BaseException:
         remove(folder, temporary)
         raise
     sync_folder(folder)
+
+
+def replace(folder: int, name: str, content: bytes, temporary: str) -> None:
+    """Write a small file whole, in the place of the one that has its name; ``temporary`` as for ``create``."""
+    _write_whole(folder, temporary, content)
+    os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+    sync_folder(folder)
+
+
+def _write_whole(folder: int, name: str, content: bytes) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(name, flags, 0o666, dir_fd=folder)
+    try:
+        write_all(descriptor, content, 0)
+        os.fsync(descriptor)
+    except BaseException:
+        remove(folder, name)
+        raise
+    finally:
+        os.close(descriptor)
 
 
 def append(descriptor: int, offset: int, content: bytes, tail: bytes) -> None:

@@ -5,11 +5,12 @@
     ComfyFilesError
     ├── ConfigurationError
     ├── InvalidInputError(ValueError)    InvalidIdentifierError, UnsafePathError
-    ├── NotFoundError(LookupError)       JobNotFoundError, ProjectNotFoundError, RecordNotFoundError,
-    │                                    NameNotFoundError
-    ├── ConflictError                    IdentifierCaseError, JobInOtherProjectError, AmbiguousNameError
+    ├── NotFoundError(LookupError)       JobNotFoundError (JobTrashedError), ProjectNotFoundError,
+    │                                    RecordNotFoundError, NameNotFoundError, PlanNotFoundError
+    ├── ConflictError                    IdentifierCaseError, JobInOtherProjectError, AmbiguousNameError,
+    │                                    JobPinnedError, CleanupRefusedError, PlanStaleError
     ├── BusyError(TimeoutError)          LockTimeoutError, BudgetExceededError, RunNotFinishedError,
-    │                                    HistoryUnavailableError
+    │                                    HistoryUnavailableError, CleanupRunningError
     ├── IntegrityError                   ChecksumMismatchError, DocumentDamagedError
     ├── StorageError                     OutOfSpaceError, LibraryUnavailableError
     ├── AccessError                      TokenRequiredError, AccessDeniedError
@@ -92,13 +93,22 @@ class JobNotFoundError(NotFoundError):
     """No job of this id is known."""
 
     code = "job_not_found"
-    template = (
-        "No job {job_id} is known. A job becomes known when it is organized for the first time."
-    )
+    template = "No job {job_id} is known. A job becomes known when it is first organized."
 
     def __init__(self, job_id: str) -> None:
         super().__init__(job_id)
         self.job_id = quoted(job_id)
+
+
+class JobTrashedError(JobNotFoundError):
+    """The job was deleted and rests in the trash."""
+
+    code = "job_trashed"
+    template = "Job {job_id} was deleted at {trashed_at}; it can be restored until {until}."
+
+    def __init__(self, job_id: str, trashed_at: str, restorable_until: str) -> None:
+        ComfyFilesError.__init__(self, job_id, trashed_at, restorable_until)
+        self.job_id, self.trashed_at, self.until = quoted(job_id), trashed_at, restorable_until
 
 
 class ProjectNotFoundError(NotFoundError):
@@ -132,6 +142,17 @@ class NameNotFoundError(NotFoundError):
     def __init__(self, path: str) -> None:
         super().__init__(path)
         self.path = quoted(path)
+
+
+class PlanNotFoundError(NotFoundError):
+    """No cleanup was planned under this id, or it is too long ago."""
+
+    code = "plan_not_found"
+    template = "No cleanup plan {plan_id} is there. A plan is kept for 24 hours; make a new one."
+
+    def __init__(self, plan_id: str) -> None:
+        super().__init__(plan_id)
+        self.plan_id = quoted(plan_id)
 
 
 class ConflictError(ComfyFilesError):
@@ -169,13 +190,44 @@ class AmbiguousNameError(ConflictError):
     """A name of ComfyUI's was used for several files, and nothing says which is meant."""
 
     code = "ambiguous_name"
-    template = (
-        "ComfyUI has used the name {path} more than once. Say which is meant: give its prompt_id."
-    )
+    template = "ComfyUI has used the name {path} more than once. Give the prompt_id of the one."
 
     def __init__(self, path: str, candidates: tuple[str, ...] = ()) -> None:
         super().__init__(path, candidates)
         self.path, self.candidates = quoted(path), candidates
+
+
+class JobPinnedError(ConflictError):
+    """The job is pinned, and nothing deletes a pinned job."""
+
+    code = "job_pinned"
+    template = "Job {job_id} is pinned, so it is not deleted. Unpin it first."
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(job_id)
+        self.job_id = quoted(job_id)
+
+
+class CleanupRefusedError(ConflictError):
+    """A cleanup would do what probably nobody wants, and nobody said so; nothing was deleted."""
+
+    code = "cleanup_refused"
+    template = "The cleanup was stopped: {reason}. If this is what you want, allow {allowance}."
+
+    def __init__(self, reason: str, allowance: str) -> None:
+        super().__init__(reason, allowance)
+        self.reason, self.allowance = reason, allowance
+
+
+class PlanStaleError(ConflictError):
+    """A job of a cleanup plan has changed since the plan was made; nothing was deleted."""
+
+    code = "plan_stale"
+    template = "Job {job_id} has changed since the cleanup was planned. Make a new plan."
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(job_id)
+        self.job_id = quoted(job_id)
 
 
 class BusyError(ComfyFilesError, TimeoutError):
@@ -229,6 +281,13 @@ class HistoryUnavailableError(BusyError):
     def __init__(self, prompt_id: str, problem: str) -> None:
         super().__init__(prompt_id, problem)
         self.prompt_id, self.problem = quoted(prompt_id), problem
+
+
+class CleanupRunningError(BusyError):
+    """A cleanup of this library is under way."""
+
+    code = "cleanup_running"
+    template = "A cleanup of this library is under way already. Try again when it has finished."
 
 
 class IntegrityError(ComfyFilesError):
@@ -333,9 +392,7 @@ class ComfyUIAnswerError(UpstreamError):
     """ComfyUI answered something that it never says; nothing was moved."""
 
     code = "comfyui_answer"
-    template = (
-        "ComfyUI answered with {problem}. See whether COMFY_FILES_COMFYUI_URL is its address."
-    )
+    template = "ComfyUI answered with {problem}. Is COMFY_FILES_COMFYUI_URL its address?"
 
     def __init__(self, problem: str) -> None:
         super().__init__(problem)

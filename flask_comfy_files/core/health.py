@@ -10,6 +10,7 @@ from typing import Final
 from flask_comfy_files.core.catalog.session import Reader
 from flask_comfy_files.core.records import DiskUsage, Health, SystemStats, Tally
 
+_NONE: Final = Tally()
 _MB: Final = 1024**2
 _GB: Final = 1024**3
 
@@ -31,6 +32,7 @@ def measure(root: str, reader: Reader, *, min_free_bytes: int, waiting: int) -> 
         projects=totals.projects,
         jobs=totals.jobs,
         file_types=dict(totals.types),
+        trash=reader.trash_totals(),
         pending_jobs=waiting,
         disk=disk,
         health=Health(state="degraded" if messages else "ok", messages=tuple(messages)),
@@ -62,6 +64,7 @@ def _stats(
     projects: int = 0,
     jobs: int = 0,
     file_types: dict[str, int] | None = None,
+    trash: Tally = _NONE,
     pending_jobs: int,
     disk: DiskUsage | None,
     health: Health,
@@ -75,7 +78,7 @@ def _stats(
         jobs=jobs,
         file_types=file_types or {},
         legacy=Tally(),
-        trash=Tally(),
+        trash=trash,
         pending_jobs=pending_jobs,
         disk=disk,
         health=health,

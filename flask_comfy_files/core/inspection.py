@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from flask_comfy_files.core import durable
+from flask_comfy_files.core import durable, looking
 from flask_comfy_files.core.attribution import Candidate
 from flask_comfy_files.core.containers import Completeness, ContainerFacts, read_facts
 from flask_comfy_files.core.layout import split
@@ -79,14 +79,17 @@ def look(root: str, candidate: Candidate) -> os.stat_result | LeftFile:
     status = durable.find_status(root, candidate.path)
     if status is None:
         return LeftFile(path=candidate.path, reason=SkipReason.NOT_FOUND)
+    reason = why_not_regular(status)
+    return status if reason is None else LeftFile(path=candidate.path, reason=reason)
+
+
+def why_not_regular(status: os.stat_result) -> SkipReason | None:
+    """Say what something is that is no regular file."""
     if stat.S_ISREG(status.st_mode):
-        return status
-    reason = SkipReason.NOT_A_REGULAR_FILE
+        return None
     if stat.S_ISLNK(status.st_mode):
-        reason = SkipReason.LINK
-    elif stat.S_ISDIR(status.st_mode):
-        reason = SkipReason.DIRECTORY
-    return LeftFile(path=candidate.path, reason=reason)
+        return SkipReason.LINK
+    return SkipReason.DIRECTORY if stat.S_ISDIR(status.st_mode) else SkipReason.NOT_A_REGULAR_FILE
 
 
 def inspect_all(
@@ -143,7 +146,7 @@ def _inspect(root: str, candidate: Candidate, now: datetime) -> Inspected | Left
                 )
             media_type = _media_type(extension_of(name), facts)
             tag = read_tag(descriptor, size, extension_of(name))
-            mount = durable.mount_id(parent)
+            mount = looking.mount_id(parent)
             return Inspected(candidate, before, checksum, facts, media_type, tag, mount)
     except FileNotFoundError:
         return LeftFile(path=candidate.path, reason=SkipReason.NOT_FOUND)
@@ -154,7 +157,7 @@ def _inspect(root: str, candidate: Candidate, now: datetime) -> Inspected | Left
 def _is_being_written(
     descriptor: int, identity: Identity, facts: ContainerFacts, now: datetime
 ) -> bool:
-    if durable.has_writer(descriptor):
+    if looking.has_writer(descriptor):
         return True
     # A time of the future says nothing about quiet, so the distance counts in both directions.
     age = abs(now - datetime.fromtimestamp(identity.modified_ns / 1e9, UTC))

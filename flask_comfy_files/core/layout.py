@@ -20,6 +20,11 @@ LOCK: Final = f"{STATE}/lock"
 INDEX: Final = f"{STATE}/index.sqlite3"
 COPIES: Final = f"{STATE}/copies"
 """One file for each job whose files are being copied from another file system; it lists the copies."""
+TRASH: Final = f"{STATE}/trash"
+PLANS: Final = f"{STATE}/plans"
+"""Cleanups that were planned, each with its report once it was carried out."""
+CLEANUP_LOCK: Final = f"{STATE}/cleanup.lock"
+LAST_CLEANUP: Final = f"{STATE}/cleanup.json"
 COMFYUI_PLACEHOLDER: Final = "_output_images_will_be_put_here"
 
 LONGEST_ID: Final = 100
@@ -114,6 +119,11 @@ def top_folder(path: str) -> str:
     return path.partition("/")[0]
 
 
+def is_in(path: str, folder: str) -> bool:
+    """Say whether a path lies somewhere below a folder."""
+    return path.startswith(f"{folder}/")
+
+
 def is_reserved(path: str) -> bool:
     """Say whether a path is one of our own files and can be nobody's output."""
     return (
@@ -126,6 +136,23 @@ def is_reserved(path: str) -> bool:
 def job_folder(project_id: str, job_id: str) -> str:
     """Return the folder of a job, relative to the output root."""
     return f"{PROJECTS}/{project_id}/{job_id}"
+
+
+def trash_folder(entry: str, job_id: str) -> str:
+    """Return where the files of a job rest that an operation deleted; ``entry`` is the operation's id."""
+    return f"{TRASH}/{entry}/{job_id}"
+
+
+def is_organized(path: str, project_id: str, job_id: str) -> bool:
+    """Say whether a path is that of a file in its job's own folder, and nothing that leads elsewhere."""
+    folder, name = split(path)
+    ids = project_id, job_id
+    return (
+        all(_identifier_problem(identifier) is None for identifier in ids)
+        and folder == job_folder(project_id, job_id)
+        and name not in {"", ".", ".."}
+        and "\0" not in name
+    )
 
 
 def inbox_folder(job_id: str) -> str:

@@ -13,11 +13,11 @@ import itertools
 import logging
 import os
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from flask_comfy_files.core import durable
+from flask_comfy_files.core import durable, looking
 from flask_comfy_files.core.catalog.catalog import Catalog
 from flask_comfy_files.core.catalog.session import Writer
 from flask_comfy_files.core.comfyui import ComfyUI, Run
@@ -30,7 +30,7 @@ from flask_comfy_files.core.filing import Arrival, Filing, JobIdentity
 from flask_comfy_files.core.gathering import Gathering, ask_history
 from flask_comfy_files.core.inspection import Failure, Identity
 from flask_comfy_files.core.layout import inbox_folder, job_folder, split
-from flask_comfy_files.core.placement import WITHDRAWN, place, staging, sweep_copies
+from flask_comfy_files.core.placement import WITHDRAWN, place, staging
 from flask_comfy_files.core.records import (
     FileRecord,
     LeftFile,
@@ -40,7 +40,7 @@ from flask_comfy_files.core.records import (
     file_to_stored,
     iso_utc,
 )
-from flask_comfy_files.core.recovery import recover
+from flask_comfy_files.core.recovery import changing
 from flask_comfy_files.core.request import Budget, Clock, Request
 from flask_comfy_files.core.standing import (
     Ledger,
@@ -108,17 +108,8 @@ class Organizer:
         with contextlib.ExitStack() as stack:
             self._stage(stack, request, standing.project_id, ledger, budget)
             timeout_s = None if budget is None else budget.time_left_s
-            writer = stack.enter_context(self.changing(timeout_s))
+            writer = stack.enter_context(changing(self._root, self._catalog, timeout_s))
             return self._apply(writer, request, ledger)
-
-    @contextlib.contextmanager
-    def changing(self, lock_timeout_s: float | None = None) -> Iterator[Writer]:
-        """Open the library for a change, after finishing what a crash has left unfinished."""
-        with self._catalog.changing(lock_timeout_s) as writer:
-            if writer.unfinished:
-                recover(self._root, writer)
-            sweep_copies(self._root)
-            yield writer
 
     def _require_space(self, needed_bytes: int) -> None:
         try:
@@ -153,7 +144,9 @@ class Organizer:
         self._require_space(sum(arrival.size for arrival in foreign))
         timeout_s = None if budget is None else budget.time_left_s
         try:
-            with self.changing(timeout_s):  # a new library gets its document, and so its folders
+            with changing(
+                self._root, self._catalog, timeout_s
+            ):  # a new library gets its document, and so its folders
                 durable.sync_folders(self._root, durable.make_folders(self._root, folder))
             file_ids = [arrival.file_id for arrival in foreign]
             stage = stack.enter_context(staging(self._root, folder, file_ids))
@@ -175,7 +168,7 @@ class Organizer:
         while True:
             try:
                 with durable.open_folder(self._root, folder) as descriptor:
-                    return durable.mount_id(descriptor)
+                    return looking.mount_id(descriptor)
             except FileNotFoundError:
                 folder = split(folder)[0]
 

@@ -31,6 +31,9 @@ _COPY_NAME: Final = re.compile(r"\.[0-9a-f]{32}\.part", re.ASCII)
 Stage = Callable[[str, str, str], None]
 """Copies the file at a path, for a file id, if its bytes have a checksum."""
 
+IsTaken = Callable[[str], bool]
+"""Says whether a path belongs to another record."""
+
 WITHDRAWN: Final[Mapping[str, Any]] = {"withdrawn": True}
 """Overlay of a record whose file could not be moved after all and stayed where it was."""
 
@@ -69,7 +72,7 @@ def place(root: str, stored: Stored) -> None:
             durable.sync_folder(destination)
             # Whatever took the source's name while it was copied is a new file, and stays.
             status = durable.find_status(root, stored["original_path"])
-            if status is not None and _is_recorded(stored, status):
+            if status is not None and is_recorded(stored, status):
                 durable.remove(origin, source)
         except OSError:
             # The source has to stay, and then its copy must not.
@@ -227,14 +230,14 @@ def is_in_place(root: str, stored: Stored) -> bool:
     source = durable.find_status(root, source_of(stored))
     if source is None or os.path.samestat(source, target):
         return True
-    is_same: bool = _checksum_of(root, stored["path"]) == stored["checksum"]
+    is_same: bool = checksum_of(root, stored["path"]) == stored["checksum"]
     return is_same
 
 
 def _settle_unplaced(root: str, stored: Stored) -> Mapping[str, Any] | None:
     copy = _copy_beside(stored)
-    is_at_source = _checksum_of(root, source_of(stored)) == stored["checksum"]
-    if not is_at_source and _checksum_of(root, copy) != stored["checksum"]:
+    is_at_source = checksum_of(root, source_of(stored)) == stored["checksum"]
+    if not is_at_source and checksum_of(root, copy) != stored["checksum"]:
         _log.error("%s: the file is gone, from %r as well", stored["path"], source_of(stored))
         return MISSING
     if durable.find_status(root, stored["path"]) is not None:
@@ -273,20 +276,36 @@ def _is_second_name(
     if (source.st_dev, source.st_ino) == (target.st_dev, target.st_ino):
         return True
     return (
-        _is_recorded(stored, source)
-        and _checksum_of(root, stored["original_path"]) == stored["checksum"]
-        and _checksum_of(root, stored["path"]) == stored["checksum"]
+        is_recorded(stored, source)
+        and checksum_of(root, stored["original_path"]) == stored["checksum"]
+        and checksum_of(root, stored["path"]) == stored["checksum"]
     )
 
 
-def _is_recorded(stored: Stored, status: os.stat_result) -> bool:
+def is_recorded(stored: Stored, status: os.stat_result) -> bool:
     """Say whether a file has the size and the time of the one that was recorded."""
-    modified_at = iso_utc(datetime.fromtimestamp(status.st_mtime_ns / 1e9, UTC))
     recorded: tuple[int, str] = stored["file_size"], stored["modified_at"]
-    return (status.st_size, modified_at) == recorded
+    return (status.st_size, modified_at(status)) == recorded
 
 
-def _checksum_of(root: str, path: str) -> str | None:
+def modified_at(status: os.stat_result) -> str:
+    """Return when a file was modified, as a record has it."""
+    return iso_utc(datetime.fromtimestamp(status.st_mtime_ns / 1e9, UTC))
+
+
+def free_path_beside(root: str, path: str, is_taken: IsTaken) -> str:
+    """Return the next path beside one that no file has, and no record."""
+    stem, extension = os.path.splitext(path)
+    number = 2
+    while True:
+        beside = f"{stem}_{number}{extension}"
+        if not is_taken(beside) and durable.find_status(root, beside) is None:
+            return beside
+        number += 1
+
+
+def checksum_of(root: str, path: str) -> str | None:
+    """Return the checksum of a regular file, or ``None`` where there is none."""
     folder, name = split(path)
     try:
         with (

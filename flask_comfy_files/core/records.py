@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 from typing import Any, Final
 
@@ -53,11 +53,24 @@ class SkipReason(enum.StrEnum):
     AMBIGUOUS_NAME = "ambiguous_name"
     TAGGED_FOR_ANOTHER_JOB = "tagged_for_another_job"
     STILL_BEING_WRITTEN = "still_being_written"
+    ALREADY_GONE = "already_gone"
+    CHANGED = "changed"
+    OUTSIDE_LIBRARY = "outside_library"
+    UNTRACKED = "untracked"
 
 
 def iso_utc(moment: datetime) -> str:
     """Return an aware time as ISO 8601 in UTC with ``Z``, to the microsecond where it has any."""
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
+def microseconds(moment: str) -> int:
+    """Return a stored time as whole microseconds since 1970, which sort as they follow each other."""
+    return (datetime.fromisoformat(moment) - EPOCH) // _MICROSECOND
+
+
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,6 +219,11 @@ class LeftFile:
     path: str
     reason: str
     bytes: int = 0
+
+
+def left_to_dict(left: LeftFile) -> dict[str, Any]:
+    """Return it as a JSON-ready dict."""
+    return {"path": left.path, "reason": str(left.reason), "bytes": left.bytes}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,30 +2,42 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import logging
-import os
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from flask_comfy_files.core import durable
+from flask_comfy_files.core import disposal, durable, trash
+from flask_comfy_files.core.catalog.catalog import Catalog
 from flask_comfy_files.core.catalog.document import Change, Line
 from flask_comfy_files.core.catalog.session import Writer
 from flask_comfy_files.core.errors import ChecksumMismatchError
 from flask_comfy_files.core.layout import split
 from flask_comfy_files.core.placement import (
     WITHDRAWN,
+    IsTaken,
     Stored,
+    free_path_beside,
     is_in_place,
     is_shared,
     settle,
     source_of,
+    sweep_copies,
 )
 
 _log = logging.getLogger(__name__)
 
-IsTaken = Callable[[str], bool]
-"""Says whether a path belongs to another record."""
+
+@contextlib.contextmanager
+def changing(root: str, catalog: Catalog, lock_timeout_s: float | None = None) -> Iterator[Writer]:
+    """Open a library for a change, after finishing what a crash has left unfinished."""
+    with catalog.changing(lock_timeout_s) as writer:
+        if writer.unfinished:
+            recover(root, writer)
+        sweep_copies(root)
+        yield writer
 
 
 def recover(root: str, writer: Writer) -> None:
@@ -56,15 +68,41 @@ def recover(root: str, writer: Writer) -> None:
             if overlay is not None:
                 correction = corrections.setdefault(change["job_id"], _Correction(change))
                 correction.add(stored, overlay)
+        moved_back = _finish_deletions(root, writer, touched)
         durable.sync_folders(root, touched)
-        # One line at a time: of several that a crash tears, the later may be whole and the first not.
-        corrected = [
-            line for entry in corrections.values() for line in writer.append([entry.as_change()])
-        ]
+        corrected = writer.append(
+            [*(entry.as_change() for entry in corrections.values()), *moved_back]
+        )
     except OSError as error:
         durable.refuse("Finishing what a crash has left in", "", error)
     writer.advance([*lines, *corrected])
     _log.info("%d changes behind the index were looked at, and are finished", len(lines))
+
+
+def _finish_deletions(root: str, writer: Writer, touched: dict[str, None]) -> list[dict[str, Any]]:
+    """Bring deleted jobs into the trash and restored ones out of it, or as they were; return the corrections."""
+    corrections: list[dict[str, Any]] = []
+    for change, moves, stands in disposal.interrupted(writer, writer.unfinished):
+        finished = trash.finish(root, moves if stands else trash.back(moves))
+        if finished.is_undone and not stands:
+            raise OSError(errno.EIO, "a file can be moved neither forth nor back")
+        for folder in trash.folders_of(moves):
+            touched |= dict.fromkeys(_with_parents(folder))
+        taken_back = disposal.take_back(writer, change) if finished.is_undone else {}
+        trash.tidy(root, moves)
+        if taken_back or finished.overlays:
+            operation = {**change["operation"], "id": uuid.uuid4().hex, "kind": "recover"}
+            corrections.append(
+                {
+                    "kind": "state",
+                    "job_id": change["job_id"],
+                    **taken_back,
+                    "operation": operation,
+                    "files": {**taken_back.get("files", {}), **finished.overlays},
+                }
+            )
+    disposal.finish_purges(root, writer, writer.unfinished)
+    return corrections
 
 
 class _Correction:
@@ -127,7 +165,7 @@ def _settle(root: str, stored: Stored, is_taken: IsTaken) -> Mapping[str, Any] |
             return settle(root, stored)
         except FileExistsError:
             # Somebody else's file has our target's name: ours goes beside it.
-            beside = {"path": _beside(root, stored["path"], is_taken)}
+            beside = {"path": free_path_beside(root, stored["path"], is_taken)}
             return settle(root, {**stored, **beside}) or beside
     except (OSError, ChecksumMismatchError) as error:
         is_untouched = durable.find_status(root, source_of(stored)) is not None
@@ -135,17 +173,6 @@ def _settle(root: str, stored: Stored, is_taken: IsTaken) -> Mapping[str, Any] |
             _log.error("%r stays where it is: %s", stored["original_path"], error)
             return WITHDRAWN
         raise
-
-
-def _beside(root: str, path: str, is_taken: IsTaken) -> str:
-    """Return the next name that no file has, and no record."""
-    stem, extension = os.path.splitext(path)
-    number = 2
-    while True:
-        beside = f"{stem}_{number}{extension}"
-        if not is_taken(beside) and durable.find_status(root, beside) is None:
-            return beside
-        number += 1
 
 
 def _with_parents(folder: str) -> list[str]:

@@ -6,19 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from flask_comfy_files.core.catalog.session import Reader
-from flask_comfy_files.core.errors import JobNotFoundError, ProjectNotFoundError
+from flask_comfy_files.core.errors import ProjectNotFoundError
 from flask_comfy_files.core.records import JobRecord, JobSummary, ProjectRecord, ProjectSummary
 
 
-def job_record(reader: Reader, job_id: str) -> JobRecord:
-    """Return a job with its files, in the order in which they were organized.
-
-    Raises:
-        JobNotFoundError: It is not known.
-    """
+def find_job_record(reader: Reader, job_id: str) -> JobRecord | None:
+    """Return a job with its files, in the order in which they were organized."""
     job = reader.find_job(job_id)
     if job is None:
-        raise JobNotFoundError(job_id)
+        return None
     return JobRecord(
         job_id=job.job_id,
         project_id=job.project_id,
@@ -26,6 +22,8 @@ def job_record(reader: Reader, job_id: str) -> JobRecord:
         file_count=job.file_count,
         total_size=job.total_size,
         created_at=job.created_at,
+        pinned=bool(job.state.get("pinned")),
+        tags=tuple(job.state.get("tags", ())),
         runs=tuple(
             _run(prompt_id, facts) for prompt_id, facts in job.state.get("runs", {}).items()
         ),

@@ -35,11 +35,12 @@ _DEFAULT_PORTS: Final = {"http": ":80", "https": ":443"}
 
 
 class Action(enum.StrEnum):
-    """What a route does, as ``AUTHORIZE`` is asked."""
+    """What a request does, as ``AUTHORIZE`` is asked; what cannot be undone is a ``delete`` to it, too."""
 
     READ = "read"
     WRITE = "write"
     DELETE = "delete"
+    DESTROY = "destroy"
 
 
 def require(request: Request, action: Action, settings: Settings) -> None:
@@ -65,15 +66,21 @@ def require(request: Request, action: Action, settings: Settings) -> None:
             "Without a setting for access, changes are made from this machine only. "
             "Set COMFY_FILES_TOKEN or COMFY_FILES_AUTHORIZE to allow others.",
         )
+    if action is Action.DESTROY and not settings.trust_loopback:
+        raise AccessDeniedError(
+            "What cannot be undone needs COMFY_FILES_TOKEN or COMFY_FILES_AUTHORIZE, "
+            "or COMFY_FILES_TRUST_LOOPBACK = True for requests from this machine.",
+        )
 
 
 def _is_authorized(request: Request, action: Action, settings: Settings) -> bool:
     if action is Action.READ and settings.token and settings.public_read:
         return True
     authorize = settings.authorize
+    asked = Action.DELETE if action is Action.DESTROY else action
     try:
         # Only True itself: a response or a coroutine is truthy, too.
-        return authorize is not None and authorize(request, str(action)) is True
+        return authorize is not None and authorize(request, str(asked)) is True
     except Exception:  # noqa: BLE001 - the host's code: whatever it raises is a no
         _log.exception("COMFY_FILES_AUTHORIZE failed, so the request is refused")
         return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import threading
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
@@ -68,6 +69,9 @@ class CompletionHook:
 
     def _see_to_the_rest(self, response: Response) -> Response:
         self._worker.wake()
+        answered = threading.Event()
+        response.call_on_close(answered.set)
+        self._worker.clean_up(answered)
         return response
 
     def _organize(self) -> dict[str, Any]:

@@ -12,7 +12,15 @@ from collections.abc import Mapping
 from typing import Any, Final, NoReturn
 
 from flask import Request
-from marshmallow import EXCLUDE, RAISE, Schema, ValidationError, fields, validate
+from marshmallow import (
+    EXCLUDE,
+    RAISE,
+    Schema,
+    ValidationError,
+    fields,
+    validate,
+    validates_schema,
+)
 from webargs.flaskparser import FlaskParser
 from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 
@@ -80,6 +88,65 @@ class StampBody(Schema):
     job_id = fields.String(required=True)
     project_id = fields.String(load_default=None, allow_none=True)
     extra_data = fields.Dict(load_default=None, allow_none=True)
+
+
+class _Flag(fields.Field[bool]):
+    """JSON's own true and false: a word or a number that might mean one of them is a mistake."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **options: Any) -> bool:  # noqa: ARG002
+        if not isinstance(value, bool):
+            raise ValidationError("Not true or false.")
+        return value
+
+
+class UpdateBody(Schema):
+    """``PATCH /jobs/{job_id}``."""
+
+    class Meta:
+        """A misspelled key must not pass for one that was left out."""
+
+        unknown = RAISE
+
+    pinned = _Flag(load_default=None)
+    tags = fields.List(fields.String(), load_default=None)
+
+
+class PlanBody(Schema):
+    """``POST /cleanup/plan``; what a number of days may be is checked in the core."""
+
+    class Meta:
+        """A misspelled key must not pass for one that was left out."""
+
+        unknown = RAISE
+
+    days = fields.Raw(load_default=None, allow_none=True)
+    allow = fields.List(fields.String(), load_default=list)
+
+
+class CleanupBody(PlanBody):
+    """``POST /cleanup``."""
+
+    dry_run = _Flag(load_default=False)
+    plan_id = fields.String(load_default=None, allow_none=True)
+
+    @validates_schema
+    def _require_plan_alone(self, data: Mapping[str, Any], **_options: Any) -> None:
+        others = [
+            key for key in ("days", "allow", "dry_run") if data.get(key) not in (None, [], False)
+        ]
+        if data.get("plan_id") is not None and others:
+            raise ValidationError("A plan says itself what it deletes.", others[0])
+
+
+class DeleteQuery(Schema):
+    """``DELETE /jobs/{job_id}``."""
+
+    class Meta:
+        """A misspelled key must not pass for one that was left out."""
+
+        unknown = RAISE
+
+    permanent = fields.String(load_default="false", validate=validate.OneOf(["true", "false"]))
 
 
 class NameQuery(Schema):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,15 +14,20 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, defau
 from werkzeug.routing import Map, Rule, UnicodeConverter
 
 from flask_comfy_files.api import FileManagerAPI, Json
+from flask_comfy_files.config import Settings
 from flask_comfy_files.core.errors import ComfyFilesError
 from flask_comfy_files.web import access, problems
 from flask_comfy_files.web.access import Action
 from flask_comfy_files.web.content import send
 from flask_comfy_files.web.schemas import (
+    CleanupBody,
     CompletionBody,
+    DeleteQuery,
     NameQuery,
     OrganizeBody,
+    PlanBody,
     StampBody,
+    UpdateBody,
     body_parser,
     read_body,
 )
@@ -42,6 +48,8 @@ class Route:
     rule: str
     action: Action
     view: View
+    exact: Callable[[Settings], Action] | None = None
+    """Says what one request does, where that may be less than ``action``, or more."""
 
 
 def organize(api: FileManagerAPI) -> Json:
@@ -52,6 +60,48 @@ def organize(api: FileManagerAPI) -> Json:
 def get_job(api: FileManagerAPI, job_id: str) -> Json:
     """Return a job with its files."""
     return api.get_job_files_api(job_id)
+
+
+def update_job(api: FileManagerAPI, job_id: str) -> Json:
+    """Set a job's pin or tags."""
+    said = body_parser.parse(UpdateBody(), request, location="json")
+    return api.update_job_api(job_id, **said)
+
+
+def delete_job(api: FileManagerAPI, job_id: str) -> Json:
+    """Delete a job, into the trash or for good."""
+    return (
+        api.destroy_job_files_api(job_id) if _is_permanent() else api.delete_job_files_api(job_id)
+    )
+
+
+def restore_job(api: FileManagerAPI, job_id: str) -> Json:
+    """Bring a job back from the trash."""
+    return api.restore_job_files_api(job_id)
+
+
+def get_trash(api: FileManagerAPI) -> Json:
+    """Return the deleted jobs that can be restored."""
+    return api.get_trash_api()
+
+
+def empty_trash(api: FileManagerAPI) -> Json:
+    """Delete everything in the trash for good."""
+    return api.empty_trash_api()
+
+
+def cleanup(api: FileManagerAPI) -> Json:
+    """Delete what has expired, carry a plan out, or say what would go."""
+    said = body_parser.parse(CleanupBody(), request, location="json")
+    if said["plan_id"] is not None:
+        return api.apply_cleanup_plan_api(said["plan_id"])
+    act = api.plan_cleanup_api if said["dry_run"] else api.cleanup_old_files_api
+    return act(said["days"], allow=said["allow"])
+
+
+def plan_cleanup(api: FileManagerAPI) -> Json:
+    """Rehearse a cleanup, and keep it as a plan."""
+    return api.save_cleanup_plan_api(**body_parser.parse(PlanBody(), request, location="json"))
 
 
 def get_project(api: FileManagerAPI, project_id: str) -> Json:
@@ -93,9 +143,41 @@ def complete_job(api: FileManagerAPI, job_id: str) -> Json:
     return {"status": "completed", "job_id": job_id, **api.complete_job_api(job_id, **said)}
 
 
+def _is_permanent() -> bool:
+    said = body_parser.parse(DeleteQuery(), request, location="query")
+    return bool(said["permanent"] == "true")
+
+
+def _deletes(settings: Settings) -> Action:
+    """Return what deleting a job is: without a trash it cannot be undone."""
+    is_permanent = False
+    with contextlib.suppress(
+        ComfyFilesError
+    ):  # what is wrong with it is said to those who may delete
+        is_permanent = _is_permanent()
+    return Action.DESTROY if is_permanent or not settings.trash_days else Action.DELETE
+
+
+def _cleans_up(settings: Settings) -> Action:
+    """Return what a cleanup is: nothing but reading when it is rehearsed."""
+    is_rehearsal = False
+    with contextlib.suppress(ComfyFilesError, HTTPException):  # as above
+        is_rehearsal = body_parser.parse(CleanupBody(), request, location="json")["dry_run"]
+    if is_rehearsal:
+        return Action.READ
+    return Action.DELETE if settings.trash_days else Action.DESTROY
+
+
 ROUTES: Final = (
     Route("POST", "/organize", Action.WRITE, organize),
     Route("GET", "/jobs/<job_id>", Action.READ, get_job),
+    Route("PATCH", "/jobs/<job_id>", Action.WRITE, update_job),
+    Route("DELETE", "/jobs/<job_id>", Action.DELETE, delete_job, _deletes),
+    Route("POST", "/jobs/<job_id>/restore", Action.WRITE, restore_job),
+    Route("GET", "/trash", Action.READ, get_trash),
+    Route("DELETE", "/trash", Action.DESTROY, empty_trash),
+    Route("POST", "/cleanup", Action.DELETE, cleanup, _cleans_up),
+    Route("POST", "/cleanup/plan", Action.DELETE, plan_cleanup),
     Route("GET", "/projects/<project_id>", Action.READ, get_project),
     Route("GET", "/status", Action.READ, get_status),
     Route("POST", "/stamp", Action.WRITE, stamp),
@@ -133,7 +215,9 @@ def _add(
     blueprint: Blueprint, prefix: str, route: Route, api: FileManagerAPI, *, name: str | None = None
 ) -> None:
     def answer_request(**arguments: str) -> Response:
-        access.require(request, route.action, api.manager.settings)
+        settings = api.manager.settings
+        action = route.action if route.exact is None else route.exact(settings)
+        access.require(request, action, settings)
         answer = route.view(api, **arguments)
         if isinstance(answer, Response):
             return answer

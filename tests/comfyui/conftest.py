@@ -8,7 +8,7 @@ from flask import Flask
 
 from flask_comfy_files import FileManager, add_file_manager_routes
 from flask_comfy_files.core import gathering
-from flask_comfy_files.core import manager as manager_module
+from flask_comfy_files.core.manager import jobs as manager_module
 from flask_comfy_files.web import worker
 from tests.comfyui.recordings import clock_afterwards, copy_with_times
 from tests.comfyui.replay import Replay, replaying

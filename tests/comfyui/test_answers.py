@@ -16,13 +16,13 @@ from flask.testing import FlaskClient
 from flask_comfy_files import FileManager
 from flask_comfy_files.core import comfyui as comfyui_module
 from flask_comfy_files.core import durable
-from flask_comfy_files.core import manager as manager_module
 from flask_comfy_files.core.errors import (
     ComfyUIAnswerError,
     HistoryUnavailableError,
     RunNotFinishedError,
 )
 from flask_comfy_files.core.layout import DOCUMENT
+from flask_comfy_files.core.manager import jobs as manager_module
 from flask_comfy_files.core.stamping import stamp_prompt
 from tests.comfyui.recordings import later, made_by, pixels, run
 from tests.comfyui.replay import (

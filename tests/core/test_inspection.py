@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from flask_comfy_files.core import durable
+from flask_comfy_files.core import durable, looking
 from tests.conftest import MakeTree, OpenManager
 from tests.invariants import assert_sound, reasons
 from tests.trees import (
@@ -65,7 +65,7 @@ def another_process_has_it_open(path: Path, mode: str = "ab") -> Iterator[None]:
 def kernel_tells(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     """Be once a process that may ask for leases, and once one whose ComfyUI is another user's."""
     if not request.param:
-        monkeypatch.setattr(durable, "has_writer", lambda _: None)
+        monkeypatch.setattr(looking, "has_writer", lambda _: None)
     return bool(request.param)
 
 

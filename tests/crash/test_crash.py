@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from flask_comfy_files.core import durable, lock
+from flask_comfy_files.core import durable, lock, looking
 from flask_comfy_files.core.errors import JobNotFoundError
 from flask_comfy_files.core.layout import LOCK
 from tests.crash.library_check import (
@@ -229,7 +229,7 @@ def test_a_crash_while_copying_across_file_systems_is_survived(
 
     monkeypatch.setattr(durable, "move", move_within)
     if told_by == "mount id":
-        monkeypatch.setattr(durable, "mount_id", functools.wraps(durable.mount_id)(system_of))
+        monkeypatch.setattr(looking, "mount_id", functools.wraps(looking.mount_id)(system_of))
     folder = workplace / told_by.replace(" ", "_")
     folder.mkdir()
     wrecks = crash_everywhere(OTHER_FILE_SYSTEM, folder)

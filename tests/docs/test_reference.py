@@ -16,7 +16,8 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Map, Rule
 
 from flask_comfy_files import FileManager, FileManagerAPI, config
-from flask_comfy_files.cli import EXIT_CODES, INCOMPLETE, exit_code_of, files_group
+from flask_comfy_files.cli import files_group
+from flask_comfy_files.cli.exits import EXIT_CODES, INCOMPLETE, exit_code_of
 from flask_comfy_files.config import KEY_PREFIX, Settings
 from flask_comfy_files.core import layout, records
 from flask_comfy_files.core.catalog import document

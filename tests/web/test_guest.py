@@ -380,7 +380,7 @@ OWN_ROUTES = [
     ("GET", f"{PREFIX}/download"),
     ("POST", f"{PREFIX}/upload"),
     ("GET", f"{PREFIX}/a/b/c"),
-    ("DELETE", f"{PREFIX}/jobs/batch"),
+    ("PUT", f"{PREFIX}/jobs/batch"),
     ("GET", f"{PREFIX}/gallery/"),
 ]
 
@@ -403,7 +403,7 @@ def test_more_specific_routes_of_the_host_below_the_prefix_are_its_own(
     assert client.get(f"{PREFIX}/gallery").status_code == 308
     assert client.options(f"{PREFIX}/a/b/c").allow.as_set() == {"get", "head", "options"}
     assert client.options(f"{PREFIX}/jobs/batch").allow.as_set() == {
-        *("get", "head", "options", "delete"),
+        *("get", "head", "options", "patch", "put", "delete"),
     }
     assert answer_of(client.get(f"{PREFIX}/status"))["total_files"] == 0
 

@@ -6,7 +6,7 @@ from typing import Final
 
 import pytest
 
-from flask_comfy_files.cli import exit_code_of
+from flask_comfy_files.cli.exits import exit_code_of
 from flask_comfy_files.core import errors
 from flask_comfy_files.core.errors import ComfyFilesError
 from flask_comfy_files.web import problems

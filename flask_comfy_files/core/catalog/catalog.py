@@ -259,14 +259,14 @@ class Catalog:
         return connection
 
     def _index_all(self, session: Session, connection: sqlite3.Connection) -> Sequence[Line]:
-        """Index the document from its beginning, but for the last operation, which is returned as unfinished."""
+        """Index the document from its beginning, but for the last append, which is returned as unfinished."""
         scan = document.Scan(session.descriptor, session.header, session.header.end)
         last: Line | None = None
         unfinished: list[Line] = []
 
         def finished() -> Iterator[Line]:
             nonlocal last, unfinished
-            for lines in _by_operation(scan):
+            for lines in _by_append(scan):
                 yield from unfinished
                 last = unfinished[-1] if unfinished else last
                 unfinished = lines
@@ -280,7 +280,7 @@ class Catalog:
 
     def _lines_from(self, session: Session, position: int) -> list[Line]:
         """Read the lines from a position on, and mend the tail if a crash has torn it."""
-        scan = document.Scan(session.descriptor, session.header, position)
+        scan = document.Scan(session.descriptor, session.header, position, session.seq)
         lines = list(scan)
         self._mend_tail(session, scan)
         session.stand_behind(lines)
@@ -326,11 +326,11 @@ class Catalog:
 
     def _index_in_memory(self, connection: sqlite3.Connection, scan: document.Scan) -> None:
         last: list[Line] = []
-        for lines in _by_operation(scan):
+        for lines in _by_append(scan):
             folding.fold(connection, last)
             last = lines
         _require_torn_at_most(scan)
-        # The last operation may be unfinished, and readers do not see half a job.
+        # The last append may be unfinished, and readers do not see half a job.
         if all(self._is_in_place(line.change) for line in last):
             folding.fold(connection, last)
         index.finish(connection)
@@ -355,11 +355,12 @@ def _require_torn_at_most(scan: document.Scan) -> None:
     Raises:
         DocumentDamagedError: It is.
     """
-    if not scan.is_closed and scan.has_lines_behind():
+    if not scan.is_closed and not scan.is_torn_at_most():
         problem = f"the line behind byte {scan.position} was changed"
         raise DocumentDamagedError(DOCUMENT, problem)
 
 
-def _by_operation(lines: Iterable[Line]) -> Iterator[list[Line]]:
-    for _, group in groupby(lines, key=lambda line: line.change["operation"]["id"]):
+def _by_append(lines: Iterable[Line]) -> Iterator[list[Line]]:
+    """Group lines that were appended together; who appends again has finished what stood there."""
+    for _, group in groupby(lines, key=lambda line: line.change.get("batch", line.change["seq"])):
         yield list(group)

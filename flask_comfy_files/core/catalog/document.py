@@ -125,7 +125,10 @@ def _open(root: str, flags: int) -> int | None:
 
 def _open_in(folder: int, flags: int) -> int | None:
     try:
-        return os.open(DOCUMENT, flags, dir_fd=folder)
+        try:
+            return os.open(DOCUMENT, flags | os.O_NOATIME, dir_fd=folder)
+        except PermissionError:  # another user's: reading it may leave a trace
+            return os.open(DOCUMENT, flags, dir_fd=folder)
     except FileNotFoundError:
         return None
     except IsADirectoryError:
@@ -185,10 +188,12 @@ def create(root: str, library_id: str, generation: int = 1) -> Header:
 class Scan:
     """The lines from a position on, as far as they are whole; afterwards says where and how they ended."""
 
-    def __init__(self, descriptor: int, header: Header, position: int) -> None:
-        """Read from ``position``, which is the end of the header or of a line."""
+    def __init__(self, descriptor: int, header: Header, position: int, seq: int = 0) -> None:
+        """Read from ``position``, which is the end of the header or of the line with number ``seq``."""
         self.position = position
         """Where the last whole line ended."""
+        self.seq = seq
+        """The number of that line."""
         self.is_closed = False
         """Whether the closing stood right behind it, and nothing else."""
         self._descriptor = descriptor
@@ -218,15 +223,24 @@ class Scan:
         line = Line(self.position + len(separator), *found)
         # The separator of the next line is read again with it.
         source.seek(line.end)
-        self.position = line.end
+        self.position, self.seq = line.end, line.change["seq"]
         return line
 
-    def has_lines_behind(self) -> bool:
-        """Say whether a whole line stands behind the place where the lines ended."""
+    def is_torn_at_most(self) -> bool:
+        """Say whether what follows the last whole line can be what a crash has left of one append.
+
+        Of several lines that were appended together a power cut may keep a later one and lose an earlier.
+        They all name the first of them, so a line of another append tells that whole lines were lost.
+        """
         with os.fdopen(self._descriptor, "rb", closefd=False) as source:
             source.seek(self.position + 2)
             source.readline()
-            return any(decode(raw.rstrip(b"\n").removesuffix(b",")) is not None for raw in source)
+            behind = (decode(raw.rstrip(b"\n").removesuffix(b",")) for raw in source)
+            return all(
+                change.get("batch", change["seq"]) <= self.seq + 1
+                for change in behind
+                if change is not None
+            )
 
 
 def repair_tail(root: str, descriptor: int, position: int, label: str) -> None:
@@ -243,10 +257,14 @@ def repair_tail(root: str, descriptor: int, position: int, label: str) -> None:
 def append(descriptor: int, header: Header, position: int, changes: Sequence[Change]) -> list[Line]:
     """Append changes with one write and one sync, and return where they stand.
 
+    Several of them name the number of the first as their ``batch``.
+
     Raises:
         OSError: The disk refused; the document is as it was.
     """
     lines, parts, end = [], [], position
+    if len(changes) > 1:
+        changes = [{**change, "batch": changes[0]["seq"]} for change in changes]
     for change in changes:
         separator = b"\n" if end == header.end else b",\n"
         content = encode(change)

@@ -8,76 +8,49 @@ import sqlite3
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from flask_comfy_files.core.catalog.document import Line
+from flask_comfy_files.core.catalog import trashing
+from flask_comfy_files.core.catalog.counting import Counted
+from flask_comfy_files.core.catalog.document import Change, Line
 from flask_comfy_files.core.layout import comparable
-from flask_comfy_files.core.records import Evidence
-
-
-class _Counted:
-    """Numbers and bytes by project and file type that lines add or take away, written at once."""
-
-    def __init__(self) -> None:
-        self._jobs: dict[str, int] = {}
-        self._types: dict[tuple[str, str], tuple[int, int]] = {}
-
-    def add_job(self, project_id: str) -> None:
-        self._jobs[project_id] = self._jobs.get(project_id, 0) + 1
-
-    def add_files(self, project_id: str, file_type: str, number: int, size: int) -> None:
-        key = project_id, file_type
-        before = self._types.get(key, (0, 0))
-        self._types[key] = before[0] + number, before[1] + size
-
-    def write(self, connection: sqlite3.Connection) -> None:
-        connection.executemany(
-            "INSERT INTO projects (project_id, comparable, job_count) VALUES (?1, ?2, ?3)"
-            " ON CONFLICT (project_id) DO UPDATE SET job_count = job_count + ?3",
-            [(name, comparable(name), number) for name, number in self._jobs.items()],
-        )
-        connection.executemany(
-            "UPDATE projects SET file_count = file_count + ?2, total_size = total_size + ?3"
-            " WHERE project_id = ?1",
-            [(name, *numbers) for (name, _), numbers in self._types.items()],
-        )
-        connection.executemany(
-            "INSERT INTO types VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
-            " file_count = file_count + excluded.file_count,"
-            " total_size = total_size + excluded.total_size",
-            [(*key, *numbers) for key, numbers in self._types.items()],
-        )
+from flask_comfy_files.core.records import Evidence, microseconds
 
 
 def fold(connection: sqlite3.Connection, lines: Iterable[Line]) -> None:
     """Take lines into the index, in their order."""
-    counted = _Counted()
+    counted = Counted()
     for line in lines:
-        if line.change["kind"] == "state":
-            _fold_state(connection, line, counted)
+        change = line.change
+        if change["kind"] == "state":
+            _fold_state(connection, change, counted)
         else:
             _fold_files(connection, line, counted)
+        connection.execute(
+            "UPDATE jobs SET seq = ? WHERE job_id = ?", (change["seq"], change["job_id"])
+        )
     counted.write(connection)
 
 
-def _fold_files(connection: sqlite3.Connection, line: Line, counted: _Counted) -> None:
+def _fold_files(connection: sqlite3.Connection, line: Line, counted: Counted) -> None:
     change = line.change
     job_id, files = change["job_id"], change["files"]
     if change["kind"] == "job":
         _begin_job(connection, change, counted)
-    project_id = files[0]["project_id"] if files else ""
-    size = 0
+    size = counted_size = 0
     for stored in files:
         size += stored["file_size"]
-        counted.add_files(project_id, stored["file_type"], 1, _counted_size(stored))
+        counted_size += _counted_size(stored)
+        counted.add_files(stored["project_id"], stored["file_type"], 1, _counted_size(stored))
+    created_us = microseconds(files[0]["created_at"]) if files else None
     connection.execute(
-        "UPDATE jobs SET operation_id = ?, file_count = file_count + ?, total_size = total_size + ?"
-        " WHERE job_id = ?",
-        (change["operation"]["id"], len(files), size, job_id),
+        "UPDATE jobs SET operation_id = ?, file_count = file_count + ?, total_size = total_size + ?,"
+        " counted_size = counted_size + ?, newest_us = coalesce(?, newest_us) WHERE job_id = ?",
+        (change["operation"]["id"], len(files), size, counted_size, created_us, job_id),
     )
     _set_state(connection, job_id, change.get("state", {}))
     for twin_id, overlay in change.get("twins", {}).items():
         _overlay_file(connection, twin_id, overlay, counted)
     connection.executemany(
-        "INSERT INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)",
+        "INSERT INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)",
         [
             (
                 stored["file_id"],
@@ -86,9 +59,11 @@ def _fold_files(connection: sqlite3.Connection, line: Line, counted: _Counted) -
                 os.fsencode(stored["original_path"]),
                 stored["prompt_id"],
                 stored["file_type"],
+                created_us,
                 stored["file_size"],
                 _counted_size(stored),
                 stored["evidence"] == Evidence.CACHED and stored["same_file_as"] is None,
+                stored["same_file_as"],
                 line.offset,
                 line.length,
                 ordinal,
@@ -98,9 +73,7 @@ def _fold_files(connection: sqlite3.Connection, line: Line, counted: _Counted) -
     )
 
 
-def _begin_job(
-    connection: sqlite3.Connection, change: Mapping[str, Any], counted: _Counted
-) -> None:
+def _begin_job(connection: sqlite3.Connection, change: Change, counted: Counted) -> None:
     """Take in a job; its line names its files whole, so those of an earlier line give way."""
     job_id, project_id = change["job_id"], change["project_id"]
     added = connection.execute(
@@ -109,64 +82,79 @@ def _begin_job(
         (job_id, comparable(job_id), project_id, change["operation"]["at"]),
     )
     if added.rowcount:
-        counted.add_job(project_id)
+        counted.add_jobs(project_id, 1)
         return
     earlier = connection.execute(
         "DELETE FROM files WHERE job_id = ? RETURNING file_type, counted_size", (job_id,)
     )
     for file_type, size in earlier.fetchall():
         counted.add_files(project_id, file_type, -1, -size)
-    connection.execute("UPDATE jobs SET file_count = 0, total_size = 0 WHERE job_id = ?", (job_id,))
+    connection.execute(
+        "UPDATE jobs SET file_count = 0, total_size = 0, counted_size = 0, newest_us = NULL"
+        " WHERE job_id = ?",
+        (job_id,),
+    )
 
 
-def _fold_state(connection: sqlite3.Connection, line: Line, counted: _Counted) -> None:
-    job_id = line.change["job_id"]
-    _set_state(connection, job_id, line.change.get("state", {}))
-    for file_id, overlay in line.change.get("files", {}).items():
+def _fold_state(connection: sqlite3.Connection, change: Change, counted: Counted) -> None:
+    job_id = change["job_id"]
+    # What is restored takes its new path with it; what was overlaid is restored, or trashed, as it is.
+    for file_id, overlay in {**change.get("files", {}), **change.get("twins", {})}.items():
         if overlay.get("withdrawn"):
             _withdraw(connection, job_id, file_id, counted)
         else:
             _overlay_file(connection, file_id, overlay, counted)
+    if "restore" in change:
+        trashing.restore(connection, change, counted)
+    _set_state(connection, job_id, change.get("state", {}))
+    if "trash" in change:
+        trashing.trash(connection, change, counted)
+    if "purge" in change:
+        trashing.purge(connection, change)
 
 
 def _overlay_file(
-    connection: sqlite3.Connection, file_id: str, overlay: Mapping[str, Any], counted: _Counted
+    connection: sqlite3.Connection, file_id: str, overlay: Mapping[str, Any], counted: Counted
 ) -> None:
     if "same_file_as" in overlay:
-        _share_or_not(connection, file_id, counted, is_shared=overlay["same_file_as"] is not None)
-    connection.execute(
-        "UPDATE files SET overlay = json_patch(coalesce(overlay, '{}'), ?1),"
-        " path = coalesce(?2, path) WHERE file_id = ?3",
-        (json.dumps(overlay), overlay.get("path"), file_id),
-    )
+        _share_or_not(connection, file_id, overlay["same_file_as"], counted)
+    for table in ("files", "trashed"):
+        connection.execute(
+            f"UPDATE {table} SET overlay = json_patch(coalesce(overlay, '{{}}'), ?1),"
+            " path = coalesce(?2, path) WHERE file_id = ?3",
+            (json.dumps(overlay), overlay.get("path"), file_id),
+        )
 
 
-def _withdraw(connection: sqlite3.Connection, job_id: str, file_id: str, counted: _Counted) -> None:
+def _withdraw(connection: sqlite3.Connection, job_id: str, file_id: str, counted: Counted) -> None:
     query = "DELETE FROM files WHERE file_id = ? RETURNING file_type, file_size, counted_size"
     for file_type, size, counted_size in connection.execute(query, (file_id,)).fetchall():
         job = connection.execute(
-            "UPDATE jobs SET file_count = file_count - 1, total_size = total_size - ?"
-            " WHERE job_id = ? RETURNING project_id",
-            (size, job_id),
+            "UPDATE jobs SET file_count = file_count - 1, total_size = total_size - ?,"
+            " counted_size = counted_size - ? WHERE job_id = ? RETURNING project_id",
+            (size, counted_size, job_id),
         )
         counted.add_files(job.fetchone()[0], file_type, -1, -counted_size)
 
 
 def _share_or_not(
-    connection: sqlite3.Connection, file_id: str, counted: _Counted, *, is_shared: bool
+    connection: sqlite3.Connection, file_id: str, same_file_as: str | None, counted: Counted
 ) -> None:
     """Leave the counting of a file's bytes to the record with which it shares them, or take it back."""
-    rows = connection.execute(
-        "SELECT project_id, file_type, file_size, counted_size FROM files JOIN jobs USING (job_id)"
-        " WHERE file_id = ?",
-        (file_id,),
-    ).fetchall()
-    for project_id, file_type, size, counted_before in rows:
-        counted_now = 0 if is_shared else size
-        counted.add_files(project_id, file_type, 0, counted_now - counted_before)
+    query = "SELECT job_id, file_type, file_size, counted_size FROM files WHERE file_id = ?"
+    for job_id, file_type, size, counted_before in connection.execute(query, (file_id,)).fetchall():
+        change = (size if same_file_as is None else 0) - counted_before
+        job = connection.execute(
+            "UPDATE jobs SET counted_size = counted_size + ? WHERE job_id = ? RETURNING project_id",
+            (change, job_id),
+        )
+        counted.add_files(job.fetchone()[0], file_type, 0, change)
+    trashing.recount_shared(connection, file_id, is_alone=same_file_as is None)
+    for table in ("files", "trashed"):
         connection.execute(
-            "UPDATE files SET counted_size = ?, is_single = ? WHERE file_id = ?",
-            (counted_now, not is_shared, file_id),
+            f"UPDATE {table} SET same_file_as = ?1, is_single = ?1 IS NULL,"
+            " counted_size = CASE WHEN ?1 IS NULL THEN file_size ELSE 0 END WHERE file_id = ?2",
+            (same_file_as, file_id),
         )
 
 

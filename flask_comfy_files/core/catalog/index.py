@@ -15,12 +15,29 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-VERSION: Final = 1
+VERSION: Final = 2
 _BUSY_TIMEOUT_S: Final = 5.0
 
+_COLUMNS: Final = """
+    file_id TEXT NOT NULL UNIQUE,
+    job_id TEXT,
+    path TEXT NOT NULL,
+    original_path BLOB NOT NULL,
+    prompt_id TEXT,
+    file_type TEXT NOT NULL,
+    created_us INTEGER NOT NULL,
+    file_size INTEGER NOT NULL,
+    counted_size INTEGER NOT NULL,
+    is_single INTEGER NOT NULL,
+    same_file_as TEXT,
+    offset INTEGER NOT NULL,
+    length INTEGER NOT NULL,
+    ordinal INTEGER NOT NULL,
+    overlay TEXT"""
+
 # The files of a job come in the order of their rowid, which is the order in which the document
-# names them.
-_SCHEMA: Final = """
+# names them. Those in the trash are apart, so that no question about the library meets them.
+_SCHEMA: Final = f"""
 CREATE TABLE mark (
     version INTEGER, library_id TEXT, generation INTEGER, position INTEGER, tail BLOB, seq INTEGER
 );
@@ -32,7 +49,10 @@ CREATE TABLE jobs (
     operation_id TEXT,
     file_count INTEGER NOT NULL DEFAULT 0,
     total_size INTEGER NOT NULL DEFAULT 0,
-    state TEXT NOT NULL DEFAULT '{}',
+    counted_size INTEGER NOT NULL DEFAULT 0,
+    newest_us INTEGER,
+    seq INTEGER NOT NULL DEFAULT 0,
+    state TEXT NOT NULL DEFAULT '{{}}',
     is_pending INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 CREATE INDEX jobs_of_project ON jobs (project_id, created_at, job_id);
@@ -51,21 +71,26 @@ CREATE TABLE types (
     total_size INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (project_id, file_type)
 ) WITHOUT ROWID;
-CREATE TABLE files (
-    file_id TEXT NOT NULL UNIQUE,
-    job_id TEXT,
-    path TEXT NOT NULL,
-    original_path BLOB NOT NULL,
-    prompt_id TEXT,
-    file_type TEXT NOT NULL,
-    file_size INTEGER NOT NULL,
-    counted_size INTEGER NOT NULL,
-    is_single INTEGER NOT NULL,
-    offset INTEGER NOT NULL,
-    length INTEGER NOT NULL,
-    ordinal INTEGER NOT NULL,
-    overlay TEXT
+CREATE TABLE files ({_COLUMNS}
 );
+CREATE TABLE trash (
+    job_id TEXT NOT NULL,
+    entry TEXT NOT NULL,
+    project_id TEXT NOT NULL,
+    trashed_us INTEGER NOT NULL,
+    file_count INTEGER NOT NULL,
+    total_size INTEGER NOT NULL,
+    counted_size INTEGER NOT NULL,
+    facts TEXT NOT NULL,
+    job TEXT NOT NULL,
+    PRIMARY KEY (job_id, entry)
+) WITHOUT ROWID;
+CREATE INDEX trash_by_time ON trash (trashed_us, entry, job_id);
+CREATE TABLE trashed (
+    entry TEXT NOT NULL,{_COLUMNS}
+);
+CREATE INDEX trashed_of_job ON trashed (job_id, entry);
+CREATE INDEX trashed_sharing ON trashed (same_file_as) WHERE same_file_as IS NOT NULL;
 """
 
 # Made after the rows of a whole document are in: sorting once is several times faster than keeping order.
@@ -73,6 +98,7 @@ _FILE_INDEXES: Final = """
 CREATE UNIQUE INDEX IF NOT EXISTS files_by_path ON files (path);
 CREATE INDEX IF NOT EXISTS files_of_job ON files (job_id);
 CREATE INDEX IF NOT EXISTS files_by_original_path ON files (original_path);
+CREATE INDEX IF NOT EXISTS files_sharing ON files (same_file_as) WHERE same_file_as IS NOT NULL;
 CREATE INDEX IF NOT EXISTS single_files ON files (original_path) WHERE is_single;
 """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -23,6 +23,35 @@ class JobRow:
     file_count: int
     total_size: int
     state: Mapping[str, Any]
+    seq: int
+    """The number of the last change to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgeRow:
+    """What the index knows of a job with files that decides how long it is kept."""
+
+    job_id: str
+    project_id: str
+    newest_us: int
+    file_count: int
+    total_size: int
+    counted_size: int
+    seq: int
+    state: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class TrashRow:
+    """What the index knows of a deleted job; ``facts`` are what its line says of the deletion."""
+
+    job_id: str
+    entry: str
+    project_id: str
+    file_count: int
+    total_size: int
+    counted_size: int
+    facts: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +64,13 @@ class FileRow:
     overlay: Mapping[str, Any]
 
 
-_JOB_COLUMNS: Final = "job_id, project_id, created_at, operation_id, file_count, total_size, state"
+_JOB_COLUMNS: Final = (
+    "job_id, project_id, created_at, operation_id, file_count, total_size, state, seq"
+)
 
 
 def _job_row(row: tuple[Any, ...]) -> JobRow:
-    job_id, project_id, created_at, operation_id, file_count, total_size, state = row
-    return JobRow(
-        job_id, project_id, created_at, operation_id, file_count, total_size, json.loads(state)
-    )
+    return JobRow(*(*row[:-2], json.loads(row[-2]), row[-1]))
 
 
 def find_job(connection: sqlite3.Connection, job_id: str) -> JobRow | None:
@@ -63,6 +91,48 @@ def pending_jobs(connection: sqlite3.Connection) -> list[JobRow]:
     """Return the jobs that wait to be organized."""
     query = f"SELECT {_JOB_COLUMNS} FROM jobs WHERE is_pending ORDER BY job_id"
     return [_job_row(row) for row in connection.execute(query)]
+
+
+def jobs_by_age(connection: sqlite3.Connection) -> Iterator[AgeRow]:
+    """Yield the jobs that have files, newest first."""
+    query = (
+        "SELECT job_id, project_id, newest_us, file_count, total_size, counted_size, seq, state"
+        " FROM jobs WHERE file_count ORDER BY newest_us DESC, job_id DESC"
+    )
+    for row in connection.execute(query):
+        yield AgeRow(*(*row[:-1], json.loads(row[-1])))
+
+
+def trash(connection: sqlite3.Connection, job_id: str | None = None) -> Iterator[TrashRow]:
+    """Yield the deleted jobs, or the deletions of one job id, oldest first."""
+    query = (
+        "SELECT job_id, entry, project_id, file_count, total_size, counted_size, facts FROM trash"
+        " WHERE ?1 IS NULL OR job_id = ?1 ORDER BY trashed_us, entry, job_id"
+    )
+    for row in connection.execute(query, (job_id,)):
+        yield TrashRow(*(*row[:-1], json.loads(row[-1])))
+
+
+def trash_totals(connection: sqlite3.Connection) -> tuple[int, int]:
+    """Return how many files rest in the trash, and their bytes."""
+    query = "SELECT coalesce(sum(file_count), 0), coalesce(sum(counted_size), 0) FROM trash"
+    files, size = connection.execute(query).fetchone()
+    return files, size
+
+
+def trashed_files(connection: sqlite3.Connection, job_id: str, entry: str) -> list[FileRow]:
+    """Return the files that were deleted with a job, in their order."""
+    query = f"SELECT {_FILE_COLUMNS} FROM trashed WHERE job_id = ? AND entry = ? ORDER BY rowid"
+    return [_file_row(row) for row in connection.execute(query, (job_id, entry))]
+
+
+def sharers(connection: sqlite3.Connection, file_id: str) -> list[str]:
+    """Return the ids of the files that share a file's bytes: those of the library, and then of the trash."""
+    query = (
+        "SELECT file_id FROM (SELECT file_id, 0 AS place, rowid AS number FROM files WHERE same_file_as = ?1"
+        " UNION ALL SELECT file_id, 1, rowid FROM trashed WHERE same_file_as = ?1) ORDER BY place, number"
+    )
+    return [row[0] for row in connection.execute(query, (file_id,))]
 
 
 def known_spelling(connection: sqlite3.Connection, table: str, identifier: str) -> str | None:

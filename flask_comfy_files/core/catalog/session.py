@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Final
@@ -12,9 +12,9 @@ from typing import Any, Final
 from flask_comfy_files.core.catalog import document, folding, index, queries
 from flask_comfy_files.core.catalog.document import Header, Line
 from flask_comfy_files.core.catalog.index import Mark
-from flask_comfy_files.core.catalog.queries import FileRow, JobRow, Totals
+from flask_comfy_files.core.catalog.queries import AgeRow, FileRow, JobRow, Totals, TrashRow
 from flask_comfy_files.core.layout import file_path
-from flask_comfy_files.core.records import FileRecord, file_from_stored
+from flask_comfy_files.core.records import FileRecord, Tally, file_from_stored
 
 _TAIL_BYTES: Final = 32
 
@@ -39,6 +39,27 @@ class Reader:
     def pending_jobs(self) -> list[JobRow]:
         """Return the jobs that wait to be organized."""
         return queries.pending_jobs(self._connection)
+
+    def jobs_by_age(self) -> Iterator[AgeRow]:
+        """Yield the jobs that have files, newest first."""
+        return queries.jobs_by_age(self._connection)
+
+    def trash(self, job_id: str | None = None) -> Iterator[TrashRow]:
+        """Yield the deleted jobs, or the deletions of one job id, oldest first."""
+        return queries.trash(self._connection, job_id)
+
+    def trash_totals(self) -> Tally:
+        """Return how many files rest in the trash, and their bytes."""
+        files, size = queries.trash_totals(self._connection)
+        return Tally(files=files, bytes=size)
+
+    def trashed_files(self, job_id: str, entry: str) -> tuple[FileRecord, ...]:
+        """Return the files that were deleted with a job, as they were before."""
+        return self._records(queries.trashed_files(self._connection, job_id, entry))
+
+    def sharers_of(self, file_id: str) -> list[str]:
+        """Return the ids of the files that share a file's bytes, those in the trash last."""
+        return queries.sharers(self._connection, file_id)
 
     def known_job(self, job_id: str) -> str | None:
         """Return the known job id that equals this one, but for case."""
@@ -127,6 +148,8 @@ class Writer(Reader):
         Raises:
             OSError: The disk refused; nothing was changed.
         """
+        if not changes:
+            return []
         session = self._session
         numbered = [{"seq": session.seq + n, **change} for n, change in enumerate(changes, 1)]
         lines = document.append(session.descriptor, session.header, session.position, numbered)

@@ -1,65 +1,23 @@
-"""``flask files …``: parse, call one method, print, exit.
-
-Exit codes: 0 done, 1 done with files that failed or jobs still pending, 2 wrong usage, 3 refused (invalid,
-unknown or in conflict), 4 busy, 5 storage or integrity.
-"""
+"""Commands that organize jobs, and ask what is in the library."""
 
 from __future__ import annotations
 
-import functools
 import json
 import sys
-from collections.abc import Callable, Mapping
-from typing import Any, Final, TextIO, TypeVar
+from typing import TextIO
 
 import click
 
 from flask_comfy_files.api import FileManagerAPI, Json
+from flask_comfy_files.cli.exits import EXIT_CODES, INCOMPLETE, exits_by_error
+from flask_comfy_files.cli.printing import as_json_option, show, size_text
 from flask_comfy_files.core import errors
 
-EXIT_CODES: Final[Mapping[type[errors.ComfyFilesError], int]] = {
-    errors.ComfyFilesError: 5,
-    errors.InvalidInputError: 3,
-    errors.NotFoundError: 3,
-    errors.ConflictError: 3,
-    errors.BusyError: 4,
-    errors.IntegrityError: 5,
-    errors.StorageError: 5,
-    errors.UpstreamError: 5,
-}
-"""Which family of errors ends a command with which code; the nearest base class decides."""
 
-INCOMPLETE: Final = 1
-
-_Command = TypeVar("_Command", bound=Callable[..., None])
-
-
-def exit_code_of(error: errors.ComfyFilesError) -> int:
-    """Return the code with which a command ends on an error."""
-    return next(EXIT_CODES[kind] for kind in type(error).__mro__ if kind in EXIT_CODES)
-
-
-def _exits_by_error(command: _Command) -> _Command:
-    @functools.wraps(command)
-    def run(*arguments: Any, **options: Any) -> None:
-        try:
-            command(*arguments, **options)
-        except errors.ComfyFilesError as error:
-            click.echo(f"Error: {error}", err=True)
-            sys.exit(exit_code_of(error))
-
-    return run  # type: ignore[return-value]
-
-
-_as_json: Final = click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON.")
-
-
-def files_group(api: FileManagerAPI) -> click.Group:
+def commands(api: FileManagerAPI) -> list[click.Command]:
     """Return the commands of one app's library."""
-    group = click.Group("files", help="The library of ComfyUI's output.")
-    for make in (_organize, _job, _project, _status, _retry, _stamp, _resolve):
-        group.add_command(make(api))
-    return group
+    makers = (_organize, _job, _project, _update, _status, _retry, _stamp, _resolve)
+    return [make(api) for make in makers]
 
 
 def _organize(api: FileManagerAPI) -> click.Command:
@@ -77,8 +35,8 @@ def _organize(api: FileManagerAPI) -> click.Command:
         multiple=True,
         help="A file of the job, relative to the output root; may be repeated, and excludes all others.",
     )
-    @_as_json
-    @_exits_by_error
+    @as_json_option
+    @exits_by_error
     def organize(
         job_id: str,
         project_id: str | None,
@@ -90,7 +48,7 @@ def _organize(api: FileManagerAPI) -> click.Command:
         answer = api.organize_job_files(
             job_id, project_id, prompt_id=prompt_id, files=files or None
         )
-        _print(answer, as_json, _describe_organized)
+        show(answer, as_json, _describe_organized)
         if answer["failed"]:
             sys.exit(INCOMPLETE)
 
@@ -100,11 +58,11 @@ def _organize(api: FileManagerAPI) -> click.Command:
 def _job(api: FileManagerAPI) -> click.Command:
     @click.command("job")
     @click.argument("job_id")
-    @_as_json
-    @_exits_by_error
+    @as_json_option
+    @exits_by_error
     def job(job_id: str, as_json: bool) -> None:
         """Show a job and its files."""
-        _print(api.get_job_files_api(job_id), as_json, _describe_job)
+        show(api.get_job_files_api(job_id), as_json, _describe_job)
 
     return job
 
@@ -112,23 +70,46 @@ def _job(api: FileManagerAPI) -> click.Command:
 def _project(api: FileManagerAPI) -> click.Command:
     @click.command("project")
     @click.argument("project_id")
-    @_as_json
-    @_exits_by_error
+    @as_json_option
+    @exits_by_error
     def project(project_id: str, as_json: bool) -> None:
         """Show a project, its jobs and their files."""
-        _print(api.get_project_files_api(project_id), as_json, _describe_project)
+        show(api.get_project_files_api(project_id), as_json, _describe_project)
 
     return project
 
 
+def _update(api: FileManagerAPI) -> click.Command:
+    @click.command("update")
+    @click.argument("job_id")
+    @click.option(
+        "--pin/--unpin", "pinned", default=None, help="Whether nothing may delete the job."
+    )
+    @click.option("--tag", "tags", multiple=True, help="A tag of the job; may be repeated.")
+    @click.option("--no-tags", is_flag=True, help="Take all tags away.")
+    @as_json_option
+    @exits_by_error
+    def update(
+        job_id: str, pinned: bool | None, tags: tuple[str, ...], no_tags: bool, as_json: bool
+    ) -> None:
+        """Pin a job, or set its tags; those that are given replace those that it has."""
+        if tags and no_tags:
+            raise click.UsageError("--tag and --no-tags contradict each other.")
+        wanted = list(tags) if tags or no_tags else None
+        answer = api.update_job_api(job_id, pinned=pinned, tags=wanted)
+        show(answer, as_json, _describe_job)
+
+    return update
+
+
 def _status(api: FileManagerAPI) -> click.Command:
     @click.command("status")
-    @_as_json
-    @_exits_by_error
+    @as_json_option
+    @exits_by_error
     def status(as_json: bool) -> None:
         """Show the library in numbers, and how it is. Exit code 5 when it cannot be used."""
         answer = api.get_system_status_api()
-        _print(answer, as_json, _describe_status)
+        show(answer, as_json, _describe_status)
         if answer["health"]["state"] == "unavailable":
             sys.exit(EXIT_CODES[errors.StorageError])
 
@@ -137,12 +118,12 @@ def _status(api: FileManagerAPI) -> click.Command:
 
 def _retry(api: FileManagerAPI) -> click.Command:
     @click.command("retry")
-    @_as_json
-    @_exits_by_error
+    @as_json_option
+    @exits_by_error
     def retry(as_json: bool) -> None:
         """Organize the jobs that were completed and are still pending."""
         answer = api.retry_pending_jobs_api()
-        _print(answer, as_json, _describe_retried)
+        show(answer, as_json, _describe_retried)
         if answer["still_pending"] or answer["given_up"]:
             sys.exit(INCOMPLETE)
 
@@ -154,7 +135,7 @@ def _stamp(api: FileManagerAPI) -> click.Command:
     @click.argument("job_id")
     @click.argument("graph", type=click.File("r", encoding="utf-8"), default="-")
     @click.option("--project", "project_id", help="The project that the embedded tag names.")
-    @_exits_by_error
+    @exits_by_error
     def stamp(job_id: str, graph: TextIO, project_id: str | None) -> None:
         """Print a workflow that writes into the job's inbox, as JSON.
 
@@ -176,48 +157,21 @@ def _resolve(api: FileManagerAPI) -> click.Command:
     @click.argument("filename")
     @click.option("--subfolder", default="", help="The folder in which ComfyUI wrote it.")
     @click.option("--prompt-id", help="The id of the ComfyUI run, where the name was used again.")
-    @_as_json
-    @_exits_by_error
+    @as_json_option
+    @exits_by_error
     def resolve(filename: str, subfolder: str, prompt_id: str | None, as_json: bool) -> None:
         """Show which file a name of ComfyUI's stands for. Exit code 1 when it stands for several."""
         answer = api.resolve_name_api(filename, subfolder=subfolder, prompt_id=prompt_id)
-        _print(answer, as_json, lambda found: _describe_files(found["matches"]))
+        show(answer, as_json, lambda found: _describe_files(found["matches"]))
         if not answer["exact"]:
             sys.exit(INCOMPLETE)
 
     return resolve
 
 
-def _print(answer: Json, as_json: bool, describe: Callable[[Json], list[str]]) -> None:
-    if as_json:
-        click.echo(json.dumps(answer, indent=2))
-    else:
-        for line in describe(answer):
-            click.echo(_printable(line))
-
-
-def _printable(line: str) -> str:
-    """Return a line that this terminal can show, and that it does not obey: names may hold anything."""
-    escaped = "".join(
-        character if character.isprintable() else ascii(character)[1:-1] for character in line
-    )
-    encoding = sys.stdout.encoding or "utf-8"
-    return escaped.encode(encoding, "backslashreplace").decode(encoding)
-
-
-def _size_text(size: int) -> str:
-    """Return a number of bytes as people read it."""
-    amount = float(size)
-    for unit in ("bytes", "KB", "MB", "GB"):
-        if amount < 1024 or unit == "GB":  # noqa: PLR2004 - the unit's own base
-            break
-        amount /= 1024
-    return f"{size} bytes" if unit == "bytes" else f"{amount:.1f} {unit}"
-
-
 def _describe_files(files: list[Json]) -> list[str]:
     return [
-        f"  {file['path']}  {_size_text(file['file_size'])}  from {file['original_path']}"
+        f"  {file['path']}  {size_text(file['file_size'])}  from {file['original_path']}"
         for file in files
     ]
 
@@ -236,19 +190,21 @@ def _describe_organized(answer: Json) -> list[str]:
 def _describe_job(answer: Json) -> list[str]:
     head = (
         f"Job {answer['job_id']} in project {answer['project_id']}:"
-        f" {answer['file_count']} files, {_size_text(answer['total_size'])}."
+        f" {answer['file_count']} files, {size_text(answer['total_size'])}."
     )
+    marks = [*(["pinned"] if answer["pinned"] else []), *answer["tags"]]
+    marked = [f"  {', '.join(marks)}"] if marks else []
     reason = [f"  {answer['reason']}"] if answer["reason"] else []
-    return [head, *reason, *_describe_files(answer["files"])]
+    return [head, *marked, *reason, *_describe_files(answer["files"])]
 
 
 def _describe_project(answer: Json) -> list[str]:
     head = (
         f"Project {answer['project_id']}: {len(answer['jobs'])} jobs,"
-        f" {answer['file_count']} files, {_size_text(answer['total_size'])}."
+        f" {answer['file_count']} files, {size_text(answer['total_size'])}."
     )
     jobs = [
-        f"  {job['job_id']}  {job['file_count']} files, {_size_text(job['total_size'])}, {job['created_at']}"
+        f"  {job['job_id']}  {job['file_count']} files, {size_text(job['total_size'])}, {job['created_at']}"
         for job in answer["jobs"]
     ]
     return [head, *jobs]
@@ -256,14 +212,16 @@ def _describe_project(answer: Json) -> list[str]:
 
 def _describe_status(answer: Json) -> list[str]:
     types = ", ".join(f"{number} {name}" for name, number in answer["file_types"].items()) or "none"
-    disk = answer["disk"]
+    disk, trash = answer["disk"], answer["trash"]
     lines = [
         f"State    {answer['health']['state']}",
-        f"Files    {answer['total_files']} ({types}), {_size_text(answer['total_size'])}",
+        f"Files    {answer['total_files']} ({types}), {size_text(answer['total_size'])}",
         f"Jobs     {answer['jobs']} in {answer['projects']} projects, {answer['pending_jobs']} pending",
     ]
+    if trash["files"]:
+        lines.append(f"Trash    {trash['files']} files, {size_text(trash['bytes'])}")
     if disk:
-        lines.append(f"Disk     {_size_text(disk['free'])} free of {_size_text(disk['total'])}")
+        lines.append(f"Disk     {size_text(disk['free'])} free of {size_text(disk['total'])}")
     return lines + [f"         {message}" for message in answer["health"]["messages"]]
 
 

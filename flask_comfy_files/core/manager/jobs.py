@@ -1,31 +1,24 @@
-"""``FileManager``: the library as one object, free of Flask. It makes the collaborators and delegates to them."""
+"""Organizing jobs, and asking what is in the library."""
 
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
-from types import TracebackType
-from typing import Any, Final, Self
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
 
-from flask_comfy_files.config import Settings
-from flask_comfy_files.core import health, names, stamping, summaries
+from flask_comfy_files.core import health, marking, names, stamping, summaries
 from flask_comfy_files.core.attribution import require_named_files
-from flask_comfy_files.core.catalog.catalog import Catalog
-from flask_comfy_files.core.catalog.session import Reader
-from flask_comfy_files.core.comfyui import ComfyUI
-from flask_comfy_files.core.completion import Completion
 from flask_comfy_files.core.errors import (
     ComfyFilesError,
     InvalidInputError,
+    JobNotFoundError,
     RecordNotFoundError,
 )
 from flask_comfy_files.core.layout import require_identifier
-from flask_comfy_files.core.organizer import Organizer
+from flask_comfy_files.core.manager.base import Base
 from flask_comfy_files.core.records import (
     CompletionReport,
     FileRecord,
@@ -39,9 +32,8 @@ from flask_comfy_files.core.records import (
     StampedPrompt,
     SystemStats,
 )
-from flask_comfy_files.core.request import Budget, Clock, Request
+from flask_comfy_files.core.request import Budget, Request
 
-_log = logging.getLogger(__name__)
 _LONGEST_PROMPT_ID: Final = 255
 _HISTORY_WAIT_S: Final = 3.0
 """For the history of a run that has just ended; it was seen to lag by 750 ms."""
@@ -50,73 +42,8 @@ Files = Iterable[Any]
 """Relative paths, or objects with ``filename``, ``subfolder`` and ``type`` as in ComfyUI's history."""
 
 
-def utc_now() -> datetime:
-    """Return the time of day."""
-    return datetime.now(UTC)
-
-
-class FileManager:
-    """Organizes the output of ComfyUI in one output root, and answers what is in it.
-
-    One object serves all threads of a process, and processes share a library: changes are made one
-    at a time, reading never waits for them. Making one touches no disk. ``close`` frees what it has
-    opened.
-
-    Raises:
-        ConfigurationError: A setting is wrong; see ``flask_comfy_files.config``.
-    """
-
-    def __init__(
-        self,
-        output_dir: str | os.PathLike[str] | None = None,
-        *,
-        clock: Clock = utc_now,
-        **settings: Any,
-    ) -> None:
-        """Take the output root and further settings, in lower case; what is not given has its default."""
-        given = settings if output_dir is None else {**settings, "output_dir": output_dir}
-        self._set_up(Settings.from_mapping({}, given, os.environ), clock)
-
-    @classmethod
-    def from_settings(cls, settings: Settings, *, clock: Clock = utc_now) -> Self:
-        """Make one from settings that were read and checked already."""
-        manager = cls.__new__(cls)
-        manager._set_up(settings, clock)  # noqa: SLF001 - its own
-        return manager
-
-    def _set_up(self, settings: Settings, clock: Clock) -> None:
-        self.settings = settings
-        self._root = settings.output_dir
-        self._catalog = Catalog(
-            self._root, lock_timeout_s=settings.lock_timeout, pinned_library_id=settings.library_id
-        )
-        self._organizer = Organizer(
-            self._root,
-            self._catalog,
-            clock,
-            server=None if settings.comfyui_url is None else ComfyUI(settings.comfyui_url),
-            min_free_bytes=settings.min_free_bytes,
-        )
-        self._completion = Completion(
-            self._catalog, self._organizer, clock, default_project=settings.default_project
-        )
-
-    def __enter__(self) -> Self:
-        """Return itself; leaving the block closes it."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close it."""
-        self.close()
-
-    def close(self) -> None:
-        """Close what is open; the manager can be used again and opens it anew."""
-        self._catalog.close()
+class Jobs(Base):
+    """What a manager does with jobs, and what it answers of them."""
 
     def organize_output(
         self,
@@ -190,11 +117,36 @@ class FileManager:
 
         Raises:
             InvalidIdentifierError: No job can have such an id.
-            JobNotFoundError: It is not known.
+            JobNotFoundError: It is not known; ``JobTrashedError`` where it rests in the trash.
         """
         require_identifier("job_id", job_id)
         with self._reading() as reader:
-            return summaries.job_record(reader, job_id)
+            job = summaries.find_job_record(reader, job_id)
+            if job is None:
+                raise self._deletion.why_not_known(reader, job_id)
+            return job
+
+    def update_job(
+        self, job_id: str, *, pinned: bool | None = None, tags: Iterable[str] | None = None
+    ) -> JobRecord:
+        """Set whether a job is pinned, or its tags; ``None`` leaves them as they are.
+
+        Nothing deletes a pinned job. Tags are sorted, and each is kept once.
+
+        Raises:
+            InvalidInputError: ``pinned`` is no bool, or ``tags`` are no tags.
+            JobNotFoundError: The job is not known.
+        """
+        require_identifier("job_id", job_id)
+        if pinned is not None and not isinstance(pinned, bool):
+            raise InvalidInputError("pinned", pinned, "is neither true nor false")
+        checked = None if tags is None else marking.require_tags(tags)
+        # Where it is not known, the next call says whether it rests in the trash.
+        with contextlib.suppress(JobNotFoundError):
+            marking.mark(
+                self._root, self._catalog, self._clock, job_id, pinned=pinned, tags=checked
+            )
+        return self.get_job_files(job_id)
 
     def get_project_files(self, project_id: str) -> ProjectRecord:
         """Return a project with its jobs and all their files, oldest job first.
@@ -321,18 +273,6 @@ class FileManager:
             prompt_id=None if prompt_id is None else _require_prompt_id(prompt_id),
             files=None if files is None else require_named_files(files),
         )
-
-    @contextlib.contextmanager
-    def _reading(self) -> Iterator[Reader]:
-        """Read the library, after finishing what a crash has left, if nobody else is at it."""
-        if self._catalog.is_behind():
-            with (
-                contextlib.suppress(ComfyFilesError, OSError),
-                self._organizer.changing(lock_timeout_s=0),
-            ):
-                _log.info("the index of %s was behind its document", self._root)
-        with self._catalog.reading() as reader:
-            yield reader
 
 
 def _require_prompt_id(prompt_id: object) -> str:

@@ -1,0 +1,44 @@
+"""Answers on a terminal: as JSON for programs, and in words for people."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Final
+
+import click
+
+from flask_comfy_files.api import Json
+
+as_json_option: Final = click.option(
+    "--json", "as_json", is_flag=True, help="Print the answer as JSON."
+)
+
+
+def show(answer: Json, as_json: bool, describe: Callable[[Json], list[str]]) -> None:
+    """Print an answer as JSON, or the lines that describe it."""
+    if as_json:
+        click.echo(json.dumps(answer, indent=2))
+    else:
+        for line in describe(answer):
+            click.echo(printable(line))
+
+
+def printable(line: str) -> str:
+    """Return a line that this terminal can show, and that it does not obey: names may hold anything."""
+    escaped = "".join(
+        character if character.isprintable() else ascii(character)[1:-1] for character in line
+    )
+    encoding = sys.stdout.encoding or "utf-8"
+    return escaped.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def size_text(size: int) -> str:
+    """Return a number of bytes as people read it."""
+    amount = float(size)
+    for unit in ("bytes", "KB", "MB", "GB"):
+        if amount < 1024 or unit == "GB":  # noqa: PLR2004 - the unit's own base
+            break
+        amount /= 1024
+    return f"{size} bytes" if unit == "bytes" else f"{amount:.1f} {unit}"

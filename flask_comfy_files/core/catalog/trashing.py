@@ -1,0 +1,130 @@
+"""Jobs on their way into the trash and out of it: what that does to the rows of the index.
+
+A job's rows are set aside with everything that brings it back as it was. So no question about the library
+meets a deleted job, and its id is free.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from typing import Any
+
+from flask_comfy_files.core.catalog.counting import Counted
+from flask_comfy_files.core.catalog.document import Change
+from flask_comfy_files.core.layout import comparable
+from flask_comfy_files.core.records import microseconds
+
+_OF_JOB = "CREATE INDEX IF NOT EXISTS files_of_job ON files (job_id)"
+"""Not there while a whole document is taken in; without it each deletion would look at every file."""
+
+_RECOUNT = (
+    "UPDATE jobs SET (file_count, total_size, counted_size, newest_us) = (SELECT count(*),"
+    " coalesce(sum(file_size), 0), coalesce(sum(counted_size), 0), max(created_us)"
+    " FROM files WHERE job_id = ?1) WHERE job_id = ?1"
+)
+
+
+def trash(connection: sqlite3.Connection, change: Change, counted: Counted) -> None:
+    """Take a job's rows out, but for the files that are kept; a job that keeps none is known no more."""
+    connection.execute(_OF_JOB)
+    job_id, facts = change["job_id"], change["trash"]
+    project_id, created_at, operation_id, state = connection.execute(
+        "SELECT project_id, created_at, operation_id, state FROM jobs WHERE job_id = ?", (job_id,)
+    ).fetchone()
+    chosen = (job_id, json.dumps(list(facts["kept"])))
+    condition = "job_id = ? AND file_id NOT IN (SELECT value FROM json_each(?))"
+    for file_type, files, bytes_ in _by_type(connection, condition, chosen):
+        counted.add_files(project_id, file_type, -files, -bytes_)
+    number, size, counted_size = connection.execute(
+        "SELECT count(*), coalesce(sum(file_size), 0), coalesce(sum(counted_size), 0) FROM files"
+        f" WHERE {condition} AND NOT coalesce(json_extract(overlay, '$.missing'), 0)",
+        chosen,
+    ).fetchone()
+    job = {"created_at": created_at, "operation_id": operation_id, "state": json.loads(state)}
+    connection.execute(
+        "INSERT INTO trash VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            job_id,
+            facts["entry"],
+            project_id,
+            microseconds(facts["at"]),
+            number,
+            size,
+            counted_size,
+            json.dumps(facts),
+            json.dumps(job),
+        ),
+    )
+    connection.execute(
+        f"INSERT INTO trashed SELECT ?, * FROM files WHERE {condition} ORDER BY rowid",
+        (facts["entry"], *chosen),
+    )
+    connection.execute(f"DELETE FROM files WHERE {condition}", chosen)
+    if facts["kept"]:
+        connection.execute(_RECOUNT, (job_id,))
+    else:
+        connection.execute("DELETE FROM jobs WHERE job_id = ?", (job_id,))
+        counted.add_jobs(project_id, -1)
+
+
+def restore(connection: sqlite3.Connection, change: Change, counted: Counted) -> None:
+    """Put a job's rows back; where the job's id is in use again, beside those that it has."""
+    connection.execute(_OF_JOB)
+    job_id, entry = change["job_id"], change["restore"]["entry"]
+    row = connection.execute(
+        "DELETE FROM trash WHERE job_id = ? AND entry = ? RETURNING project_id, job",
+        (job_id, entry),
+    ).fetchone()
+    project_id, job = row[0], json.loads(row[1])
+    added = connection.execute(
+        "INSERT INTO jobs (job_id, comparable, project_id, created_at, operation_id, state, is_pending)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        (
+            job_id,
+            comparable(job_id),
+            project_id,
+            job["created_at"],
+            job["operation_id"],
+            json.dumps(job["state"]),
+            bool(job["state"].get("pending")),
+        ),
+    )
+    if added.rowcount:
+        counted.add_jobs(project_id, 1)
+    columns = ", ".join(row[1] for row in connection.execute("PRAGMA table_info(files)"))
+    connection.execute(
+        f"INSERT INTO files ({columns}) SELECT {columns} FROM trashed"
+        " WHERE job_id = ? AND entry = ? ORDER BY rowid",
+        (job_id, entry),
+    )
+    restored = "file_id IN (SELECT file_id FROM trashed WHERE job_id = ? AND entry = ?)"
+    for file_type, files, bytes_ in _by_type(connection, restored, (job_id, entry)):
+        counted.add_files(project_id, file_type, files, bytes_)
+    connection.execute("DELETE FROM trashed WHERE job_id = ? AND entry = ?", (job_id, entry))
+    connection.execute(_RECOUNT, (job_id,))
+
+
+def purge(connection: sqlite3.Connection, change: Change) -> None:
+    """Forget a job that was deleted for good."""
+    key = change["job_id"], change["purge"]["entry"]
+    for table in ("trashed", "trash"):
+        connection.execute(f"DELETE FROM {table} WHERE job_id = ? AND entry = ?", key)
+
+
+def recount_shared(connection: sqlite3.Connection, file_id: str, *, is_alone: bool) -> None:
+    """Count the bytes of a file in the trash where it rests, or where the file is with which it shares them."""
+    query = "SELECT job_id, entry, file_size, counted_size FROM trashed WHERE file_id = ?"
+    for job_id, entry, size, before in connection.execute(query, (file_id,)).fetchall():
+        connection.execute(
+            "UPDATE trash SET counted_size = counted_size + ? WHERE job_id = ? AND entry = ?",
+            ((size if is_alone else 0) - before, job_id, entry),
+        )
+
+
+def _by_type(
+    connection: sqlite3.Connection, condition: str, chosen: tuple[Any, ...]
+) -> list[tuple[str, int, int]]:
+    """Return for each file type the number and the counted bytes of some files."""
+    query = f"SELECT file_type, count(*), sum(counted_size) FROM files WHERE {condition} GROUP BY 1"
+    return connection.execute(query, chosen).fetchall()

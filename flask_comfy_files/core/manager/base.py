@@ -1,0 +1,110 @@
+"""What all parts of ``FileManager`` share: the collaborators it makes, and reading the library."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Self
+
+from flask_comfy_files.config import Settings
+from flask_comfy_files.core.catalog.catalog import Catalog
+from flask_comfy_files.core.catalog.session import Reader
+from flask_comfy_files.core.cleanup import Cleanup, Retention
+from flask_comfy_files.core.comfyui import ComfyUI
+from flask_comfy_files.core.completion import Completion
+from flask_comfy_files.core.deletion import Deletion
+from flask_comfy_files.core.errors import ComfyFilesError
+from flask_comfy_files.core.organizer import Organizer
+from flask_comfy_files.core.recovery import changing
+from flask_comfy_files.core.request import Clock
+
+_log = logging.getLogger(__name__)
+
+
+def utc_now() -> datetime:
+    """Return the time of day."""
+    return datetime.now(UTC)
+
+
+class Base:
+    """The settings and the collaborators of one manager."""
+
+    def __init__(
+        self,
+        output_dir: str | os.PathLike[str] | None = None,
+        *,
+        clock: Clock = utc_now,
+        **settings: Any,
+    ) -> None:
+        """Take the output root and further settings, in lower case; what is not given has its default."""
+        given = settings if output_dir is None else {**settings, "output_dir": output_dir}
+        self._set_up(Settings.from_mapping({}, given, os.environ), clock)
+
+    @classmethod
+    def from_settings(cls, settings: Settings, *, clock: Clock = utc_now) -> Self:
+        """Make one from settings that were read and checked already."""
+        manager = cls.__new__(cls)
+        manager._set_up(settings, clock)  # noqa: SLF001 - its own
+        return manager
+
+    def _set_up(self, settings: Settings, clock: Clock) -> None:
+        self.settings = settings
+        self._root = settings.output_dir
+        self._catalog = Catalog(
+            self._root, lock_timeout_s=settings.lock_timeout, pinned_library_id=settings.library_id
+        )
+        self._organizer = Organizer(
+            self._root,
+            self._catalog,
+            clock,
+            server=None if settings.comfyui_url is None else ComfyUI(settings.comfyui_url),
+            min_free_bytes=settings.min_free_bytes,
+        )
+        self._clock = clock
+        self._deletion = Deletion(self._root, self._catalog, clock, trash_days=settings.trash_days)
+        retention = Retention(
+            policy=settings.retention_policy,
+            days=settings.retention_days,
+            min_free_bytes=settings.min_free_bytes,
+        )
+        self._cleanup = Cleanup(self._root, self._catalog, self._deletion, clock, retention)
+        self._completion = Completion(
+            self._root,
+            self._catalog,
+            self._organizer,
+            clock,
+            default_project=settings.default_project,
+        )
+
+    def __enter__(self) -> Self:
+        """Return itself; leaving the block closes it."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close it."""
+        self.close()
+
+    def close(self) -> None:
+        """Close what is open; the manager can be used again and opens it anew."""
+        self._catalog.close()
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[Reader]:
+        """Read the library, after finishing what a crash has left, if nobody else is at it."""
+        if self._catalog.is_behind():
+            with (
+                contextlib.suppress(ComfyFilesError, OSError),
+                changing(self._root, self._catalog, lock_timeout_s=0),
+            ):
+                _log.info("the index of %s was behind its document", self._root)
+        with self._catalog.reading() as reader:
+            yield reader

@@ -1,0 +1,149 @@
+"""Keeping and deleting: the trash, and cleanups."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from flask_comfy_files.core.cleanup import Progress
+from flask_comfy_files.core.errors import InvalidInputError
+from flask_comfy_files.core.layout import require_identifier
+from flask_comfy_files.core.manager.base import Base
+from flask_comfy_files.core.policy import MOST_DAYS, Allowance
+from flask_comfy_files.core.reports import (
+    CleanupPlan,
+    CleanupReport,
+    DeletionReport,
+    PurgeReport,
+    RestoreReport,
+    Trash,
+)
+
+
+class Keeping(Base):
+    """What a manager deletes, and brings back."""
+
+    def delete_job_files(self, job_id: str) -> DeletionReport:
+        """Move a job into the trash, with all files that are as they were recorded.
+
+        A file that is not stays with its record. With ``TRASH_DAYS`` 0 they are deleted for good. For a
+        job that is in the trash already the answer is that of its deletion.
+
+        Raises:
+            JobNotFoundError: The job is not known.
+            JobPinnedError: It is pinned.
+        """
+        return self._deletion.delete(require_identifier("job_id", job_id))
+
+    def destroy_job_files(self, job_id: str) -> DeletionReport:
+        """Delete a job for good, whether it is in the trash or not; nothing brings it back.
+
+        Raises:
+            JobNotFoundError: The job is not known.
+            JobPinnedError: It is pinned.
+        """
+        return self._deletion.destroy(require_identifier("job_id", job_id))
+
+    def restore_job_files(self, job_id: str) -> RestoreReport:
+        """Bring a deleted job back to where it was, with its records as they were.
+
+        A file whose name was taken meanwhile comes back beside it. Where several deletions rest under the
+        id, it is the last one. A job that is not in the trash stays as it is.
+
+        Raises:
+            JobNotFoundError: It is neither known nor in the trash.
+            ConflictError: The id means a job of another project by now, or is known in another case.
+        """
+        return self._deletion.restore(require_identifier("job_id", job_id))
+
+    def get_trash(self) -> Trash:
+        """Return the deleted jobs that can be restored, oldest first."""
+        return self._deletion.get_trash()
+
+    def empty_trash(self) -> PurgeReport:
+        """Delete everything in the trash for good."""
+        return self._deletion.empty_trash()
+
+    def plan_cleanup(self, days: int | None = None, *, allow: Iterable[str] = ()) -> CleanupReport:
+        """Return what ``cleanup_old_files`` would do now, and change nothing.
+
+        Raises:
+            InvalidInputError: As ``cleanup_old_files``.
+            CleanupRefusedError: Likewise.
+        """
+        return self._cleanup.rehearse(_require_days(days), _require_allowances(allow))
+
+    def cleanup_old_files(
+        self,
+        days: int | None = None,
+        *,
+        allow: Iterable[str] = (),
+        on_progress: Progress | None = None,
+    ) -> CleanupReport:
+        """Move the jobs that are older than ``days`` into the trash, and purge what lay there long enough.
+
+        ``days`` is by default the setting ``RETENTION_DAYS``; ``RETENTION_POLICY`` says what is kept all
+        the same. A job goes whole or not at all; exactly ``days`` old it stays. ``allow`` names what is
+        otherwise refused. ``on_progress`` is told how many of how many jobs are done.
+
+        Raises:
+            InvalidInputError: ``days`` is no whole number from 0 to 36500, or an allowance is unknown.
+            CleanupRefusedError: It would do what probably nobody wants; nothing was deleted.
+            CleanupRunningError: Another one is under way.
+        """
+        return self._cleanup.run(_require_days(days), _require_allowances(allow), on_progress)
+
+    def save_cleanup_plan(
+        self, days: int | None = None, *, allow: Iterable[str] = ()
+    ) -> CleanupPlan:
+        """Rehearse a cleanup, and keep it as a plan that can be carried out within 24 hours.
+
+        Raises:
+            InvalidInputError: As ``cleanup_old_files``.
+            CleanupRefusedError: Likewise.
+        """
+        return self._cleanup.save_plan(_require_days(days), _require_allowances(allow))
+
+    def apply_cleanup_plan(
+        self, plan_id: str, *, on_progress: Progress | None = None
+    ) -> CleanupReport:
+        """Delete exactly what a plan says; applied again, it answers what was done.
+
+        Raises:
+            PlanNotFoundError: There is no such plan, or it is more than 24 hours old.
+            PlanStaleError: A job of it has changed since; nothing was deleted.
+            CleanupRunningError: A cleanup is under way.
+        """
+        if not isinstance(plan_id, str):
+            raise InvalidInputError("plan_id", plan_id, "is not a string")
+        return self._cleanup.apply(plan_id, on_progress)
+
+    def is_cleanup_due(self) -> bool:
+        """Say whether no cleanup was begun for more than a day."""
+        return self._cleanup.is_due()
+
+    def cleanup_if_due(self) -> CleanupReport | None:
+        """Clean up if no cleanup was begun for more than a day; ``None`` where one was.
+
+        Raises:
+            CleanupRefusedError: It would do what probably nobody wants; it is not due again today.
+        """
+        return self._cleanup.run_if_due()
+
+
+def _require_days(days: Any) -> int | None:
+    is_whole = isinstance(days, int) and not isinstance(days, bool)
+    if days is not None and not (is_whole and 0 <= days <= MOST_DAYS):
+        raise InvalidInputError("days", days, f"is not a whole number from 0 to {MOST_DAYS}")
+    number: int | None = days
+    return number
+
+
+def _require_allowances(allow: Any) -> frozenset[Allowance]:
+    known = [str(allowance) for allowance in Allowance]
+    if isinstance(allow, str) or not isinstance(allow, Iterable):
+        raise InvalidInputError("allow", allow, f"is no list; known are {', '.join(known)}")
+    for name in (given := list(allow)):
+        if name not in known:
+            raise InvalidInputError("allow", name, f"is no allowance; known are {', '.join(known)}")
+    return frozenset(map(Allowance, given))

@@ -1,0 +1,192 @@
+"""What a cleanup leaves on the disk beside its effects: plans with their reports, and when the last one was."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from flask_comfy_files.core import durable, lock, looking
+from flask_comfy_files.core.errors import CleanupRunningError, LockTimeoutError, PlanNotFoundError
+from flask_comfy_files.core.layout import CLEANUP_LOCK, LAST_CLEANUP, PLANS, STATE, file_path, split
+from flask_comfy_files.core.records import Tally, iso_utc
+from flask_comfy_files.core.reports import CleanupPlan, CleanupReport, KeptJobs, cleanup_from_dict
+from flask_comfy_files.core.retention import Choice, JobAge, LastCleanup, Reason, Selection
+
+PLAN_LIFETIME: Final = timedelta(days=1)
+_PLAN_ID: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
+_LARGEST_BYTES: Final = 1024**3
+
+
+@contextlib.contextmanager
+def only_cleanup(root: str) -> Iterator[None]:
+    """Be the only one who cleans a library up.
+
+    Raises:
+        CleanupRunningError: Somebody else is at it.
+    """
+    try:
+        with lock.hold(file_path(root, CLEANUP_LOCK), 0):
+            yield
+    except LockTimeoutError as error:
+        raise CleanupRunningError from error
+    except OSError as error:
+        durable.refuse("Locking", CLEANUP_LOCK, error)
+
+
+class StoredPlan:
+    """A plan as it lies on the disk: which jobs it takes, and its report once it was carried out."""
+
+    def __init__(self, facts: dict[str, Any]) -> None:
+        """Take what the file says."""
+        self.facts = facts
+        self.plan_id: str = facts["plan_id"]
+
+    @classmethod
+    def new(
+        cls, plan_id: str, now: datetime, selection: Selection, rehearsal: CleanupReport
+    ) -> StoredPlan:
+        """Return the plan of a cleanup that was rehearsed just now."""
+        return cls(
+            {
+                "plan_id": plan_id,
+                "created_at": iso_utc(now),
+                "expires_at": iso_utc(now + PLAN_LIFETIME),
+                "is_applied": False,
+                "taken": [[*choice.job, choice.reason] for choice in selection.taken],
+                "found": asdict(selection.found),
+                "kept": [asdict(kept) for kept in selection.kept],
+                "report": asdict(rehearsal),
+            }
+        )
+
+    def as_record(self) -> CleanupPlan:
+        """Return what is told of it."""
+        shown = {key: self.facts[key] for key in ("plan_id", "created_at", "expires_at")}
+        return CleanupPlan(**shown, report=self.report)
+
+    @property
+    def found(self) -> Tally:
+        """All files that the library had."""
+        return Tally(**self.facts["found"])
+
+    @property
+    def kept(self) -> list[KeptJobs]:
+        """The jobs that rules keep."""
+        return [KeptJobs(**kept) for kept in self.facts["kept"]]
+
+    @property
+    def taken(self) -> list[Choice]:
+        """The jobs that it takes."""
+        return [Choice(JobAge(*job), Reason(reason)) for *job, reason in self.facts["taken"]]
+
+    @property
+    def report(self) -> CleanupReport:
+        """What the rehearsal said, or what was done once it was applied."""
+        return cleanup_from_dict(self.facts["report"])
+
+    @property
+    def is_applied(self) -> bool:
+        """Whether it was carried out to its end."""
+        return bool(self.facts["is_applied"])
+
+    def applied(self, report: CleanupReport) -> StoredPlan:
+        """Return it with the report of what was done."""
+        return StoredPlan({**self.facts, "is_applied": True, "report": asdict(report)})
+
+
+def save_plan(root: str, plan: StoredPlan, now: datetime) -> None:
+    """Keep a plan, and remove those that are too old."""
+    try:
+        with durable.open_folder(root, STATE) as state:
+            if durable.make_folder(state, split(PLANS)[1]):
+                durable.sync_folder(state)
+        with durable.open_folder(root, PLANS) as folder:
+            for name, status in looking.list_folder(root, PLANS):
+                if status.st_mtime < (now - 2 * PLAN_LIFETIME).timestamp():
+                    durable.remove(folder, name)
+            _write(folder, f"{plan.plan_id}.json", plan.facts)
+    except OSError as error:
+        durable.refuse("Keeping a plan in", PLANS, error)
+
+
+def find_plan(root: str, plan_id: str, now: datetime) -> StoredPlan:
+    """Return a plan that is still good.
+
+    Raises:
+        PlanNotFoundError: There is none, or it is too old.
+    """
+    facts = None
+    if _PLAN_ID.fullmatch(plan_id):
+        facts = _read(root, f"{PLANS}/{plan_id}.json")
+    if facts is None:
+        raise PlanNotFoundError(plan_id)
+    created_at = datetime.fromisoformat(facts["created_at"])
+    if not created_at - PLAN_LIFETIME <= now <= datetime.fromisoformat(facts["expires_at"]):
+        raise PlanNotFoundError(plan_id)
+    return StoredPlan(facts)
+
+
+def last_cleanup(root: str) -> LastCleanup | None:
+    """Return when the last cleanup ended, or ``None`` when there was none."""
+    facts = _read(root, LAST_CLEANUP) or {}
+    if "ended_at" not in facts:
+        return None
+    return LastCleanup(
+        at=datetime.fromisoformat(facts["ended_at"]), left_unexpired=facts["left_unexpired"]
+    )
+
+
+def last_attempt(root: str) -> datetime | None:
+    """Return when a cleanup was last begun, whatever became of it."""
+    facts = _read(root, LAST_CLEANUP) or {}
+    return datetime.fromisoformat(facts["begun_at"]) if "begun_at" in facts else None
+
+
+def note_begin(root: str, now: datetime) -> None:
+    """Note that a cleanup begins."""
+    _note(root, {**(_read(root, LAST_CLEANUP) or {}), "begun_at": iso_utc(now)})
+
+
+def note_end(root: str, now: datetime, *, left_unexpired: bool) -> None:
+    """Note that a cleanup has ended, and whether it left jobs that were not expired."""
+    _note(
+        root,
+        {
+            **(_read(root, LAST_CLEANUP) or {}),
+            "ended_at": iso_utc(now),
+            "left_unexpired": left_unexpired,
+        },
+    )
+
+
+def _note(root: str, facts: dict[str, Any]) -> None:
+    folder, name = split(LAST_CLEANUP)
+    try:
+        with durable.open_folder(root, folder) as state:
+            _write(state, name, facts)
+    except OSError as error:
+        durable.refuse("Noting the cleanup in", LAST_CLEANUP, error)
+
+
+def _write(folder: int, name: str, facts: dict[str, Any]) -> None:
+    durable.replace(folder, name, json.dumps(facts).encode("ascii"), f"{name}.new")
+
+
+def _read(root: str, path: str) -> dict[str, Any] | None:
+    """Return what a file of ours says; one that is not there, or is none of ours, says nothing."""
+    folder, name = split(path)
+    try:
+        with (
+            durable.open_folder(root, folder) as parent,
+            durable.open_regular(parent, name) as descriptor,
+            open(descriptor, "rb", closefd=False) as source,
+        ):
+            facts = json.loads(source.read(_LARGEST_BYTES))
+    except (OSError, ValueError):
+        return None
+    return facts if isinstance(facts, dict) else None

@@ -1,8 +1,9 @@
 """Measure what the library costs, as ratios of two things timed in turn in one run.
 
-``python bench/run.py [--jobs 50000]`` prints three: a job in a large library against one in an empty one, a job
-against the bare system calls that its promises need, and a reply against a bare Flask route that
-has it at hand.
+``python bench/run.py [--jobs 50000]`` prints six: a job in a large library against one in an empty one, a job
+against the bare system calls that its promises need, a reply against a bare Flask route that
+has it at hand, choosing what a cleanup takes in a large library against one of a tenth (for each job), and moving
+to the trash and migrating a file against the bare system calls.
 Absolute times depend on the disk and on what else the machine does; the ratios much less.
 """
 
@@ -28,6 +29,7 @@ from flask_comfy_files.core.catalog.catalog import Catalog
 FILES_PER_JOB = 4
 FILE_BYTES = 75_000
 ROUNDS = 60
+MANY = 100
 
 
 def main() -> None:
@@ -44,6 +46,23 @@ def main() -> None:
         report("organize a job / hash, sync and rename alone", ours, bare)
         reply, bare = in_turn(*replying(small))
         report("GET a job / a bare route with jsonify of the same", reply, bare)
+    with library() as tenth, library() as large:
+        fill(tenth, jobs // 10)
+        fill(large, jobs)
+        report(
+            f"choose what a cleanup takes, a job: library of {jobs:,} jobs / {jobs // 10:,}",
+            *in_turn(choosing(large, jobs), choosing(tenth, jobs // 10), rounds=5),
+        )
+    with library() as ours, library() as floor:
+        report(
+            "move a job to the trash / rename and sync alone",
+            *in_turn(cleaning(ours), renaming(floor), rounds=5),
+        )
+    with library() as ours, library() as floor:
+        report(
+            "migrate a file / hash, sync and rename alone",
+            *in_turn(migrating(ours), hashing(floor), rounds=5),
+        )
 
 
 @contextmanager
@@ -136,9 +155,7 @@ def moving(root: Path) -> Callable[[], float]:
         for name in names:
             (root / name).rename(root / job_id / name)
         for folder in (root / job_id, root):
-            descriptor = os.open(folder, os.O_RDONLY)
-            os.fsync(descriptor)
-            os.close(descriptor)
+            sync(folder)
         return time.perf_counter() - start
 
     return measure
@@ -165,6 +182,96 @@ def replying(root: Path) -> tuple[Callable[[], float], Callable[[], float]]:
     return ours, getting(bare.test_client(), "/reply")
 
 
+def choosing(root: Path, jobs: int) -> Callable[[], float]:
+    """Return a measurement: the seconds for each job that a plan takes in which nothing has expired."""
+    manager = FileManager(root)
+
+    def measure() -> float:
+        start = time.perf_counter()
+        manager.plan_cleanup(36_500)
+        return (time.perf_counter() - start) / jobs
+
+    return measure
+
+
+def cleaning(root: Path) -> Callable[[], float]:
+    """Return a measurement: the seconds for each of many jobs that a cleanup takes."""
+    manager = FileManager(root)
+    label = iter(range(10**9))
+
+    def measure() -> float:
+        for number in range(MANY):
+            job_id = f"job_{next(label)}_{number}"
+            manager.organize_output(job_id, "bench", files=write_files(root, job_id))
+        start = time.perf_counter()
+        manager.cleanup_old_files(0)
+        return (time.perf_counter() - start) / MANY
+
+    return measure
+
+
+def renaming(root: Path) -> Callable[[], float]:
+    """Return a measurement of the floor: rename the files of each job, and sync both folders."""
+    label = iter(range(10**9))
+
+    def measure() -> float:
+        jobs = []
+        for number in range(MANY):
+            job_id = f"job_{next(label)}_{number}"
+            (root / job_id).mkdir()
+            names = write_files(root / job_id, job_id)
+            (root / f"trash_{job_id}").mkdir()
+            jobs.append((root / job_id, root / f"trash_{job_id}", names))
+        start = time.perf_counter()
+        for folder, trash, names in jobs:
+            for name in names:
+                (folder / name).rename(trash / name)
+            sync(folder)
+            sync(trash)
+        return (time.perf_counter() - start) / MANY
+
+    return measure
+
+
+def migrating(root: Path) -> Callable[[], float]:
+    """Return a measurement: the seconds for each of many files that lie about."""
+    manager = FileManager(root)
+    label = iter(range(10**9))
+
+    def measure() -> float:
+        names = [name for _ in range(MANY) for name in write_files(root, f"old_{next(label)}")]
+        start = time.perf_counter()
+        manager.migrate_legacy_files()
+        return (time.perf_counter() - start) / len(names)
+
+    return measure
+
+
+def hashing(root: Path) -> Callable[[], float]:
+    """Return a measurement of the floor: hash, sync and rename each of many files."""
+    label = iter(range(10**9))
+    (root / "legacy").mkdir()
+
+    def measure() -> float:
+        names = [name for _ in range(MANY) for name in write_files(root, f"old_{next(label)}")]
+        start = time.perf_counter()
+        for name in names:
+            with (root / name).open("rb") as file:
+                hashlib.file_digest(file, "sha256").hexdigest()
+                os.fdatasync(file.fileno())
+            (root / name).rename(root / "legacy" / name)
+        return (time.perf_counter() - start) / len(names)
+
+    return measure
+
+
+def sync(folder: Path) -> None:
+    """Bring the names in a folder to the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    os.fsync(descriptor)
+    os.close(descriptor)
+
+
 def write_files(root: Path, job_id: str) -> list[str]:
     """Write the files of one job, as ComfyUI would have, and return their names."""
     names = [f"{job_id}_{number:05}_.bin" for number in range(1, FILES_PER_JOB + 1)]
@@ -175,17 +282,17 @@ def write_files(root: Path, job_id: str) -> list[str]:
     return names
 
 
-def in_turn(*measurements: Callable[[], float]) -> tuple[list[float], ...]:
+def in_turn(*measurements: Callable[[], float], rounds: int = ROUNDS) -> tuple[list[float], ...]:
     """Take the measurements in turn, so that what disturbs one disturbs the other; the first round is dropped."""
-    rounds = [[measure() for measure in measurements] for _ in range(ROUNDS + 1)]
-    return tuple(list(column) for column in zip(*rounds[1:], strict=True))
+    taken = [[measure() for measure in measurements] for _ in range(rounds + 1)]
+    return tuple(list(column) for column in zip(*taken[1:], strict=True))
 
 
 def report(what: str, counted: list[float], base: list[float]) -> None:
     """Print the medians of two measurements, and the median of their ratios pair by pair."""
     ratio = statistics.median(a / b for a, b in zip(counted, base, strict=True))
     first, second = (statistics.median(times) * 1000 for times in (counted, base))
-    print(f"{what}: {ratio:.2f}  ({first:.2f} ms / {second:.2f} ms, medians of {len(base)})")
+    print(f"{what}: {ratio:.2f}  ({first:.4g} ms / {second:.4g} ms, medians of {len(base)})")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import Any
 
 from flask_comfy_files.core.cleanup import Progress
 from flask_comfy_files.core.manager import FileManager
+from flask_comfy_files.core.migration import Progress as MigrationProgress
 from flask_comfy_files.core.records import FileRecord, file_to_dict
 
 Json = dict[str, Any]
@@ -124,6 +125,49 @@ class FileManagerAPI:
     def apply_cleanup_plan_api(self, plan_id: str, *, on_progress: Progress | None = None) -> Json:
         """Carry a plan out; see ``FileManager.apply_cleanup_plan``."""
         return self._as_json(self.manager.apply_cleanup_plan(plan_id, on_progress=on_progress))
+
+    def migrate_legacy_files_api(
+        self,
+        *,
+        recursive: bool = False,
+        jobs: Any = None,
+        group_by: str | None = None,
+        leave_unmatched: bool = False,
+        on_progress: MigrationProgress | None = None,
+    ) -> Json:
+        """Migrate what lies about from before; see ``FileManager.migrate_legacy_files``."""
+        report = self.manager.migrate_legacy_files(
+            recursive=recursive,
+            jobs=jobs,
+            group_by=group_by,
+            leave_unmatched=leave_unmatched,
+            on_progress=on_progress,
+        )
+        return self._as_json(report)
+
+    def plan_migration_api(
+        self,
+        *,
+        recursive: bool = False,
+        jobs: Any = None,
+        group_by: str | None = None,
+        leave_unmatched: bool = False,
+    ) -> Json:
+        """Return what a migration would do now; nothing is changed."""
+        report = self.manager.plan_migration(
+            recursive=recursive, jobs=jobs, group_by=group_by, leave_unmatched=leave_unmatched
+        )
+        return self._as_json(report)
+
+    def get_legacy_files_api(self) -> Json:
+        """Return the files that belong to no job."""
+        return self._as_json(self.manager.get_legacy_files())
+
+    def assign_legacy_files_api(
+        self, files: Iterable[str], job_id: str, project_id: str | None = None
+    ) -> Json:
+        """Give files that belong to no job to one; see ``FileManager.assign_legacy_files``."""
+        return self._as_json(self.manager.assign_legacy_files(files, job_id, project_id))
 
     def stamp_prompt_api(
         self,

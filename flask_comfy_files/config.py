@@ -43,6 +43,7 @@ class Settings:
     trash_days: int = 7
     retention_policy: RetentionPolicy | None = None
     auto_cleanup: bool = False
+    exclude: tuple[str, ...] = ()
     comfyui_url: str | None = None
     authorize: Authorize | None = None
     token: tuple[str, ...] = ()
@@ -172,6 +173,14 @@ def _complete_route(key: str, value: object) -> str:
     return value
 
 
+def _patterns(key: str, value: object) -> tuple[str, ...]:
+    patterns = tuple(value) if isinstance(value, list | tuple) else ()
+    is_usable = all(isinstance(pattern, str) and pattern for pattern in patterns)
+    if not patterns or not is_usable:
+        raise ConfigurationError(key, value, 'write a list of glob patterns such as ["keep/*"].')
+    return patterns
+
+
 def _retention_policy(key: str, value: object) -> RetentionPolicy:
     if isinstance(value, RetentionPolicy):
         return value
@@ -239,6 +248,7 @@ _CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "trash_days": _whole(0, MOST_DAYS),
     "retention_policy": _retention_policy,
     "auto_cleanup": _flag,
+    "exclude": _patterns,
     "comfyui_url": _comfyui_url,
     "authorize": _callable,
     "token": _tokens,

@@ -5,12 +5,16 @@ from __future__ import annotations
 import click
 
 from flask_comfy_files.api import FileManagerAPI
-from flask_comfy_files.cli import deleting, organizing
+from flask_comfy_files.cli import deleting, migrating, organizing
 
 
 def files_group(api: FileManagerAPI) -> click.Group:
     """Return the commands of one app's library."""
     group = click.Group("files", help="The library of ComfyUI's output.")
-    for command in (*organizing.commands(api), *deleting.commands(api)):
+    for command in (
+        *organizing.commands(api),
+        *migrating.commands(api),
+        *deleting.commands(api),
+    ):
         group.add_command(command)
     return group

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Final
+from contextlib import ExitStack, contextmanager
+from typing import Any, Final
 
 import click
 
 from flask_comfy_files.api import FileManagerAPI, Json
 from flask_comfy_files.cli.exits import INCOMPLETE, exits_by_error
-from flask_comfy_files.cli.printing import as_json_option, printable, show, size_text
+from flask_comfy_files.cli.printing import as_json_option, printable, shortened, show, size_text
 from flask_comfy_files.core.cleanup import Progress
-
-_MOST_LINES: Final = 20
-"""Of each kind, in what is printed for people; --json has all."""
 
 _yes_option: Final = click.option("--yes", is_flag=True, help="Do not ask.")
 
@@ -68,6 +65,7 @@ def _cleanup(api: FileManagerAPI) -> click.Command:
             show(api.plan_cleanup_api(days, allow=allow), as_json, _describe_cleanup)
             return
         if not yes:
+            _require_terminal()
             rehearsal = None if plan_id else api.plan_cleanup_api(days, allow=allow)
             _confirm(_question(rehearsal, plan_id))
         with _progress() as progress:
@@ -129,15 +127,24 @@ def _trash(api: FileManagerAPI) -> click.Command:
     return trash
 
 
+def _require_terminal() -> None:
+    """See to it that there is somebody to ask; where there is nobody, say how to go without.
+
+    Raises:
+        click.UsageError: There is no terminal.
+    """
+    if not sys.stdin.isatty():
+        raise click.UsageError("This deletes files, and there is no terminal to ask at. Add --yes.")
+
+
 def _confirm(question: str) -> None:
-    """Ask a person; where there is none, say how to go without.
+    """Ask a person.
 
     Raises:
         click.UsageError: There is no terminal.
         click.Abort: The answer is no.
     """
-    if not sys.stdin.isatty():
-        raise click.UsageError("This deletes files, and there is no terminal to ask at. Add --yes.")
+    _require_terminal()
     click.confirm(printable(question), abort=True, err=True)
 
 
@@ -153,10 +160,17 @@ def _progress() -> Iterator[Progress | None]:
     if not sys.stderr.isatty():
         yield None
         return
-    with click.progressbar(length=1, label="Deleting", file=sys.stderr, show_pos=True) as bar:
+    with ExitStack() as stack:
+        bar: Any = None
 
         def advance(done: int, total: int) -> None:
-            bar.length = total
+            nonlocal bar
+            if bar is None:  # not before it is known that there is something to do
+                bar = stack.enter_context(
+                    click.progressbar(
+                        length=total, label="Deleting", file=sys.stderr, show_pos=True
+                    )
+                )
             bar.update(done - bar.pos)
 
         yield advance
@@ -196,7 +210,7 @@ def _describe_cleanup(answer: Json) -> list[str]:
         f" {entry['files']} files, {size_text(entry['bytes'])}: {entry['reason']}"
         for entry in answer["kept"]
     ]
-    return [head, *_shortened(jobs), *_shortened(kept), *_describe_left(answer)]
+    return [head, *shortened(jobs), *shortened(kept), *_describe_left(answer)]
 
 
 def _describe_deleted(answer: Json) -> list[str]:
@@ -204,6 +218,8 @@ def _describe_deleted(answer: Json) -> list[str]:
     if answer["restorable_until"]:
         size = size_text(answer["bytes_trashed"])
         head += f", {size} into the trash; they can be restored until {answer['restorable_until']}."
+    elif not answer["deleted_files"]:
+        head = f"Job {answer['job_id']}: nothing was deleted."
     else:
         head += f" for good, {size_text(answer['bytes_freed'])} freed."
     return [head, *_describe_left(answer)]
@@ -239,10 +255,4 @@ def _describe_purged(answer: Json) -> list[str]:
 def _describe_left(answer: Json) -> list[str]:
     skipped = [f"  left   {left['path']}: {left['reason']}" for left in answer["skipped"]]
     failed = [f"  failed {left['path']}: {left['reason']}" for left in answer["failed"]]
-    return [*_shortened(skipped), *_shortened(failed)]
-
-
-def _shortened(lines: list[str]) -> list[str]:
-    if len(lines) <= _MOST_LINES:
-        return lines
-    return [*lines[:_MOST_LINES], f"  … and {len(lines) - _MOST_LINES} more like that"]
+    return [*shortened(skipped), *shortened(failed)]

@@ -15,6 +15,9 @@ as_json_option: Final = click.option(
     "--json", "as_json", is_flag=True, help="Print the answer as JSON."
 )
 
+_MOST_LINES: Final = 20
+"""Of each kind, in what is printed for people; --json has all."""
+
 
 def show(answer: Json, as_json: bool, describe: Callable[[Json], list[str]]) -> None:
     """Print an answer as JSON, or the lines that describe it."""
@@ -42,3 +45,10 @@ def size_text(size: int) -> str:
             break
         amount /= 1024
     return f"{size} bytes" if unit == "bytes" else f"{amount:.1f} {unit}"
+
+
+def shortened(lines: list[str]) -> list[str]:
+    """Return as many lines as people read, and how many more there are."""
+    if len(lines) <= _MOST_LINES:
+        return lines
+    return [*lines[:_MOST_LINES], f"  … and {len(lines) - _MOST_LINES} more like that"]

@@ -38,7 +38,8 @@ _SEPARATORS: Final = "_-. "
 _COUNTER: Final = re.compile(r"[0-9]{4,6}(_|-audio|\.[0-9]{3,})?", re.ASCII)
 _NUMBERS: Final = re.compile(r"([0-9]+)")
 COMFYUI_TYPES: Final = frozenset({"output", "temp", "input"})
-_NOT_SCANNED: Final = frozenset({PROJECTS, LEGACY, INBOX, STATE})
+NOT_SCANNED: Final = frozenset({PROJECTS, LEGACY, INBOX, STATE})
+"""The library's own folders, in which nothing is looked for."""
 
 
 OwnerOf = Callable[[str], tuple[str | None] | None]
@@ -171,7 +172,7 @@ def attribute_by_scan(
     skipped = [LeftFile(path=path, reason=SkipReason.AMBIGUOUS_PREFIX) for path, _ in ambiguous]
     candidates = []
     for path, evidence in found:
-        reason = _unfit_name(split(path)[1])
+        reason = unfit_name(split(path)[1])
         if reason is None:
             candidates.append(Candidate(path, evidence))
         else:
@@ -196,7 +197,7 @@ def _iter_files(root: str, folder: str) -> Iterator[str]:
                 path = f"{inside}/{entry.name}" if inside else entry.name
                 if not entry.is_dir(follow_symlinks=False):
                     yield path
-                elif path not in _NOT_SCANNED and (folder or not entry.name.startswith(".")):
+                elif path not in NOT_SCANNED and (folder or not entry.name.startswith(".")):
                     waiting.append(path)
 
 
@@ -234,7 +235,8 @@ def _longer_ids(job_id: str, path: str) -> list[str]:
     return [stem[:end] for end in ends if end == len(stem) or stem[end] in _SEPARATORS]
 
 
-def _unfit_name(name: str) -> SkipReason | None:
+def unfit_name(name: str) -> SkipReason | None:
+    """Say why a name that nobody gave us is not looked at."""
     if name == COMFYUI_PLACEHOLDER:
         return SkipReason.PLACEHOLDER
     if name.startswith("."):

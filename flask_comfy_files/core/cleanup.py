@@ -7,7 +7,6 @@ goes in batches, each with one append and one turn with the library's lock.
 from __future__ import annotations
 
 import contextlib
-import os
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -40,6 +39,7 @@ from flask_comfy_files.core.retention import (
     require_steady_clock,
     select,
 )
+from flask_comfy_files.core.room import free_bytes
 
 Progress = Callable[[int, int], None]
 """Told how many of how many jobs are done."""
@@ -152,6 +152,9 @@ class Cleanup:
             yield  # no library was begun, so there is nothing to clean up
             return
         with plans.only_cleanup(self._root):
+            if self._catalog.is_behind():  # or jobs that a crash has left half deleted would be chosen again
+                with changing(self._root, self._catalog):
+                    pass
             yield
 
     def is_due(self) -> bool:
@@ -187,18 +190,11 @@ class Cleanup:
             policy=policy,
             days=Days(asked=days, default=self._retention.days),
             now=now,
-            room=Room(free=self._free_bytes(), in_trash=reader.trash_totals().bytes),
+            room=Room(free=free_bytes(self._root), in_trash=reader.trash_totals().bytes),
         )
         require_steady_clock(selection, plans.last_cleanup(self._root), now, allowed)
         require_moderation(selection, policy, allowed)
         return selection
-
-    def _free_bytes(self) -> int:
-        try:
-            volume = os.statvfs(self._root)
-        except OSError as error:
-            durable.refuse("Measuring the free space of", "", error)
-        return volume.f_bavail * volume.f_frsize
 
     def _rehearse(
         self, reader: Reader, selection: Selection, days: int | None, now: datetime
@@ -235,7 +231,8 @@ class Cleanup:
         self, reader: Reader, account: Account, deleted: Iterable[TrashRow], now: datetime
     ) -> None:
         freed = trash.Freed()
-        for row in self._due([*reader.trash(), *deleted], now):
+        newest = sorted(deleted, key=lambda row: row.job_id)  # as they will lie in the trash
+        for row in self._due([*reader.trash(), *newest], now):
             account.purged_files += row.file_count
             if row.entry:
                 records = reader.trashed_files(row.job_id, row.entry)
@@ -251,7 +248,7 @@ class Cleanup:
 
     def _due(self, rows: Iterable[TrashRow], now: datetime) -> list[TrashRow]:
         """Return what is to be purged: what was long enough in the trash, and more while space is short."""
-        short = self._retention.floor_bytes - self._free_bytes()
+        short = self._retention.floor_bytes - free_bytes(self._root)
         due = []
         for row in rows:
             if short > 0 or self._deletion.restorable_until(row.facts["at"]) <= now:
@@ -316,8 +313,8 @@ class Cleanup:
                 batch = [
                     row
                     for row in due[start : start + JOBS_AT_ONCE]
-                    if row in list(writer.trash(row.job_id))  # not restored meanwhile
-                ]
+                    if row.entry in {other.entry for other in writer.trash(row.job_id)}
+                ]  # without those that were restored meanwhile
                 self._deletion.purge(writer, operation, batch, purged)
         account.purged_files = purged.files
         account.purged_at_once = sum(row.total_size for row in due if row.entry == operation["id"])
@@ -370,3 +367,4 @@ def _still_to_do(reader: Reader, plan: StoredPlan, account: Account) -> Iterator
             raise PlanStaleError(choice.job.job_id)
         skipped = [LeftFile(**left) for left in rows[0].facts["skipped"]]
         account.delete(choice, rows[0].file_count, rows[0].total_size, skipped)
+        account.folders += rows[0].facts["directories"]

@@ -95,11 +95,7 @@ def _emptied(root: str, examined: Examined) -> list[str]:
     if not examined.empties_folder:
         return []
     above, name = split(folder)
-    try:
-        others = {entry for entry, _ in looking.list_folder(root, above)} - {name}
-    except OSError:
-        return []
-    return [folder] if others else [folder, above]
+    return [folder] if looking.holds_more_than(root, above, name) else [folder, above]
 
 
 def take_back(reader: Reader, change: Change) -> dict[str, Any]:

@@ -62,11 +62,13 @@ def open_folder(root: str, folder: str) -> Iterator[int]:
     The root alone may be reached over links: it is the operator's own setting.
 
     Raises:
-        OSError: A part is missing (ENOENT), is no folder or is a link (ENOTDIR).
+        OSError: A part is missing (ENOENT), is no folder, is a link, or is ``..`` (ENOTDIR).
     """
     descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         for part in folder.split("/") if folder else ():
+            if part == "..":  # no path of ours has it; one that was edited by hand may
+                raise NotADirectoryError(errno.ENOTDIR, "it leads upwards", folder)
             below = os.open(part, _FOLDER_FLAGS, dir_fd=descriptor)
             os.close(descriptor)
             descriptor = below

@@ -75,12 +75,14 @@ def examine(root: str, job_id: str, project_id: str, records: Sequence[FileRecor
 
 
 def _sort_in(root: str, record: FileRecord, examined: Examined) -> None:
-    if not is_organized(record.path, examined.project_id, examined.job_id):
+    owner = examined.project_id, examined.job_id
+    is_own = (record.project_id, record.job_id) == owner and is_organized(record.path, *owner)
+    if not is_own:
         examined.held.append((record, _left(record, SkipReason.OUTSIDE_LIBRARY)))
         return
     try:
         status = durable.find_status(root, record.path)
-        reason = None if status is None else _why_held(root, record, status)
+        reason = None if status is None else why_held(root, record, status)
     except OSError as error:
         failure = Failure(record.path, record.file_size, error).as_left()
         examined.failed.append((record, failure))
@@ -93,7 +95,8 @@ def _sort_in(root: str, record: FileRecord, examined: Examined) -> None:
         examined.held.append((record, _left(record, reason)))
 
 
-def _why_held(root: str, record: FileRecord, status: os.stat_result) -> SkipReason | None:
+def why_held(root: str, record: FileRecord, status: os.stat_result) -> SkipReason | None:
+    """Say why what stands at a record's path is not the file that was recorded; ``None`` when it is."""
     reason = why_not_regular(status)
     if reason is not None or is_recorded(file_to_stored(record), status):
         return reason

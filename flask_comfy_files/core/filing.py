@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -75,33 +75,17 @@ class Filing:
 
     def record(self, arrival: Arrival) -> FileRecord:
         """Return the record of a file, with the next free name of its type."""
-        inspected, candidate = arrival.inspected, arrival.inspected.candidate
         extension = extension_of(arrival.path)
         file_type = file_type_of(extension)
-        path = self.free_path(file_type, extension)
-        return FileRecord(
-            file_id=arrival.file_id,
-            file_path=file_path(self._job.root, path),
-            path=path,
+        unowned = unowned_record(
+            self._job.root, arrival, self.free_path(file_type, extension), self._at
+        )
+        return replace(
+            unowned,
             job_id=self._job.job_id,
             project_id=self._job.project_id,
-            timestamp=self._timestamp,
-            created_at=iso_utc(self._at),
-            file_type=str(file_type),
-            file_extension=extension,
-            media_type=inspected.media_type,
-            generation_type=self._generation_type(arrival.path, file_type),
-            file_size=arrival.size,
-            modified_at=iso_utc(inspected.modified_at),
-            checksum=inspected.checksum,
-            original_path=arrival.path,
-            evidence=str(candidate.evidence),
-            same_file_as=None if candidate.shared is None else candidate.shared.file_id,
             prompt_id=self._job.prompt_id,
-            node_id=candidate.node_id,
-            width=inspected.facts.width,
-            height=inspected.facts.height,
-            duration_s=inspected.facts.duration_s,
+            generation_type=self._generation_type(arrival.path, file_type),
         )
 
     def free_path(self, file_type: FileType, extension: str) -> str:
@@ -122,6 +106,36 @@ class Filing:
         if file_type is FileType.IMAGE:
             return str(self._clips.get(_clip_stem(original_path), file_type))
         return str(file_type)
+
+
+def unowned_record(root: str, arrival: Arrival, path: str, at: datetime) -> FileRecord:
+    """Return the record of a file that belongs to no job, at a path."""
+    inspected, candidate = arrival.inspected, arrival.inspected.candidate
+    extension = extension_of(arrival.path)
+    file_type = str(file_type_of(extension))
+    return FileRecord(
+        file_id=arrival.file_id,
+        file_path=file_path(root, path),
+        path=path,
+        job_id=None,
+        project_id=None,
+        timestamp=str(int(at.timestamp())),
+        created_at=iso_utc(at),
+        file_type=file_type,
+        file_extension=extension,
+        media_type=inspected.media_type,
+        generation_type=file_type,
+        file_size=arrival.size,
+        modified_at=iso_utc(inspected.modified_at),
+        checksum=inspected.checksum,
+        original_path=arrival.path,
+        evidence=str(candidate.evidence),
+        same_file_as=None if candidate.shared is None else candidate.shared.file_id,
+        node_id=candidate.node_id,
+        width=inspected.facts.width,
+        height=inspected.facts.height,
+        duration_s=inspected.facts.duration_s,
+    )
 
 
 def _type_of(path: str) -> FileType:

@@ -6,6 +6,7 @@ before anybody vouches for them.
 
 from __future__ import annotations
 
+import enum
 import logging
 import os
 import stat
@@ -52,6 +53,13 @@ class Identity:
         return cls(facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns)
 
 
+class Reading(enum.Enum):
+    """How much of a file is read: all of it, or what tells it apart, which leaves the checksum empty."""
+
+    WHOLE = enum.auto()
+    HEAD = enum.auto()
+
+
 @dataclass(frozen=True, slots=True)
 class Inspected:
     """A finished file with what is known of it; ``mount`` tells whether it can be renamed into the library."""
@@ -93,7 +101,10 @@ def why_not_regular(status: os.stat_result) -> SkipReason | None:
 
 
 def inspect_all(
-    root: str, candidates: Iterable[tuple[Candidate, int]], now: datetime
+    root: str,
+    candidates: Iterable[tuple[Candidate, int]],
+    now: datetime,
+    reading: Reading = Reading.WHOLE,
 ) -> Iterator[Inspected | LeftFile | Failure]:
     """Inspect files in their order, several at a time where there is enough to read."""
     sized = list(candidates)
@@ -101,10 +112,10 @@ def inspect_all(
     # once saves half.
     if len(sized) > 1 and sum(size for _, size in sized) >= _WORTH_THREADS_BYTES:
         with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
-            yield from pool.map(lambda pair: _inspect(root, pair[0], now), sized)
+            yield from pool.map(lambda pair: _inspect(root, pair[0], now, reading), sized)
     else:
         for candidate, _ in sized:
-            yield _inspect(root, candidate, now)
+            yield _inspect(root, candidate, now, reading)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +132,9 @@ class Failure:
         return LeftFile(path=self.path, reason=f"{name} (uid {os.geteuid()})", bytes=self.size)
 
 
-def _inspect(root: str, candidate: Candidate, now: datetime) -> Inspected | LeftFile | Failure:
+def _inspect(
+    root: str, candidate: Candidate, now: datetime, reading: Reading
+) -> Inspected | LeftFile | Failure:
     folder, name = split(candidate.source)
     size = 0
     try:
@@ -136,8 +149,7 @@ def _inspect(root: str, candidate: Candidate, now: datetime) -> Inspected | Left
                 return LeftFile(
                     path=candidate.path, reason=SkipReason.STILL_BEING_WRITTEN, bytes=size
                 )
-            checksum = durable.checksum(descriptor)
-            durable.sync_bytes(descriptor)
+            checksum = _vouch_for(descriptor) if reading is Reading.WHOLE else ""
             # Read again by name: the name may by now stand for another file.
             after = Identity.of(os.stat(name, dir_fd=parent, follow_symlinks=False))
             if after != before:
@@ -152,6 +164,13 @@ def _inspect(root: str, candidate: Candidate, now: datetime) -> Inspected | Left
         return LeftFile(path=candidate.path, reason=SkipReason.NOT_FOUND)
     except OSError as error:
         return Failure(candidate.path, size, error)
+
+
+def _vouch_for(descriptor: int) -> str:
+    """Return the checksum of a file whose bytes are on the disk."""
+    checksum = durable.checksum(descriptor)
+    durable.sync_bytes(descriptor)
+    return checksum
 
 
 def _is_being_written(

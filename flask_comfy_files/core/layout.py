@@ -23,6 +23,9 @@ COPIES: Final = f"{STATE}/copies"
 TRASH: Final = f"{STATE}/trash"
 PLANS: Final = f"{STATE}/plans"
 """Cleanups that were planned, each with its report once it was carried out."""
+MIGRATION_LOCK: Final = f"{STATE}/migration.lock"
+MIGRATION: Final = f"{STATE}/migration.json"
+"""Which migration is under way; one that was interrupted goes on under the same id."""
 CLEANUP_LOCK: Final = f"{STATE}/cleanup.lock"
 LAST_CLEANUP: Final = f"{STATE}/cleanup.json"
 COMFYUI_PLACEHOLDER: Final = "_output_images_will_be_put_here"
@@ -136,6 +139,19 @@ def is_reserved(path: str) -> bool:
 def job_folder(project_id: str, job_id: str) -> str:
     """Return the folder of a job, relative to the output root."""
     return f"{PROJECTS}/{project_id}/{job_id}"
+
+
+def legacy_path(path: str, number: int) -> str:
+    """Return where a file that belongs to nobody goes; ``number`` counts from 1 while the name is taken."""
+    folder, name = split(f"{LEGACY}/{path}")
+    if number == 1:
+        return f"{folder}/{name}"
+    stem, extension = os.path.splitext(name)
+    ending = f"_{number}{extension}"
+    room = LONGEST_NAME - len(os.fsencode(ending))
+    while len(os.fsencode(stem)) > room:
+        stem = stem[:-1]
+    return f"{folder}/{stem}{ending}"
 
 
 def trash_folder(entry: str, job_id: str) -> str:

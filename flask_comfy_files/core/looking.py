@@ -41,6 +41,12 @@ def has_writer(descriptor: int) -> bool | None:
     return False
 
 
+def holds_more_than(root: str, folder: str, name: str) -> bool:
+    """Say whether anything but one name stands in a folder; looks no further than it has to."""
+    with open_folder(root, folder) as descriptor, os.scandir(descriptor) as entries:
+        return any(entry.name != name for entry in entries)
+
+
 def list_folder(root: str, folder: str) -> list[tuple[str, os.stat_result]]:
     """Return the names in a folder, with what lstat says of each; looking leaves no trace on the disk.
 

@@ -24,7 +24,6 @@ from flask_comfy_files.core.comfyui import ComfyUI, Run
 from flask_comfy_files.core.errors import (
     ChecksumMismatchError,
     ComfyFilesError,
-    OutOfSpaceError,
 )
 from flask_comfy_files.core.filing import Arrival, Filing, JobIdentity
 from flask_comfy_files.core.gathering import Gathering, ask_history
@@ -42,6 +41,7 @@ from flask_comfy_files.core.records import (
 )
 from flask_comfy_files.core.recovery import changing
 from flask_comfy_files.core.request import Budget, Clock, Request
+from flask_comfy_files.core.room import require_room, require_room_for_records
 from flask_comfy_files.core.standing import (
     Ledger,
     Standing,
@@ -53,10 +53,6 @@ from flask_comfy_files.core.standing import (
 )
 
 _log = logging.getLogger(__name__)
-
-_LINE_BYTES: Final = 2048
-"""What one file's part of a line takes at most, for the check of free space."""
-
 
 _ALONE: Final[Mapping[str, Any]] = {"same_file_as": None}
 """Overlay of a file whose bytes no other record has any more."""
@@ -101,7 +97,7 @@ class Organizer:
             gathering = Gathering(self._root, self._clock(), request, standing, asked)
             ledger = gathering.gather(reader, budget)
         if ledger.arrivals:
-            self._require_space(len(ledger.arrivals) * _LINE_BYTES)
+            require_room_for_records(self._root, len(ledger.arrivals), self._min_free_bytes)
         if changes_nothing(standing, ledger, request):
             with self._catalog.reading() as reader:
                 return make_report(reader, request, ledger)
@@ -110,15 +106,6 @@ class Organizer:
             timeout_s = None if budget is None else budget.time_left_s
             writer = stack.enter_context(changing(self._root, self._catalog, timeout_s))
             return self._apply(writer, request, ledger)
-
-    def _require_space(self, needed_bytes: int) -> None:
-        try:
-            volume = os.statvfs(self._root)
-        except OSError as error:
-            durable.refuse("Measuring the free space of", "", error)
-        free_bytes = volume.f_bavail * volume.f_frsize - self._min_free_bytes
-        if free_bytes < needed_bytes:
-            raise OutOfSpaceError(needed_bytes, max(0, free_bytes))
 
     def _stage(
         self,
@@ -141,7 +128,7 @@ class Organizer:
         ]
         if not foreign:
             return
-        self._require_space(sum(arrival.size for arrival in foreign))
+        require_room(self._root, sum(arrival.size for arrival in foreign), self._min_free_bytes)
         timeout_s = None if budget is None else budget.time_left_s
         try:
             with changing(

@@ -71,19 +71,20 @@ def place(root: str, stored: Stored) -> None:
         try:
             durable.sync_folder(destination)
             # Whatever took the source's name while it was copied is a new file, and stays.
-            status = durable.find_status(root, stored["original_path"])
+            status = durable.find_status(root, source_of(stored))
             if status is not None and is_recorded(stored, status):
                 durable.remove(origin, source)
         except OSError:
             # The source has to stay, and then its copy must not.
-            if durable.find_status(root, stored["original_path"]) is not None:
+            if durable.find_status(root, source_of(stored)) is not None:
                 _take_back(root, stored["path"])
                 raise
 
 
 def source_of(stored: Stored) -> str:
     """Return where the bytes of a file come from: for one that is shared, from where they stay."""
-    source: str = stored.get("link_from") or stored["original_path"]
+    elsewhere = stored.get("link_from") or stored.get("moved_from")
+    source: str = elsewhere or stored["original_path"]
     return source
 
 
@@ -258,13 +259,13 @@ def _settle_unplaced(root: str, stored: Stored) -> Mapping[str, Any] | None:
 
 def _remove_second_name(root: str, stored: Stored) -> None:
     """Remove what a crash has left at the source of a file in place: its second name, or its original."""
-    if is_shared(stored):
+    if is_shared(stored) or source_of(stored) == stored["path"]:
         return
-    source = durable.find_status(root, stored["original_path"])
+    source = durable.find_status(root, source_of(stored))
     target = durable.find_status(root, stored["path"])
     if source is None or target is None or not _is_second_name(root, stored, source, target):
         return
-    folder, name = split(stored["original_path"])
+    folder, name = split(source_of(stored))
     with durable.open_folder(root, folder) as origin:
         durable.remove(origin, name)
 
@@ -277,7 +278,7 @@ def _is_second_name(
         return True
     return (
         is_recorded(stored, source)
-        and checksum_of(root, stored["original_path"]) == stored["checksum"]
+        and checksum_of(root, source_of(stored)) == stored["checksum"]
         and checksum_of(root, stored["path"]) == stored["checksum"]
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -13,13 +12,13 @@ from typing import Any, Final
 from flask_comfy_files.core import durable, lock, looking
 from flask_comfy_files.core.errors import CleanupRunningError, LockTimeoutError, PlanNotFoundError
 from flask_comfy_files.core.layout import CLEANUP_LOCK, LAST_CLEANUP, PLANS, STATE, file_path, split
+from flask_comfy_files.core.notes import read_note, write_note
 from flask_comfy_files.core.records import Tally, iso_utc
 from flask_comfy_files.core.reports import CleanupPlan, CleanupReport, KeptJobs, cleanup_from_dict
 from flask_comfy_files.core.retention import Choice, JobAge, LastCleanup, Reason, Selection
 
 PLAN_LIFETIME: Final = timedelta(days=1)
 _PLAN_ID: Final = re.compile(r"[0-9a-f]{32}", re.ASCII)
-_LARGEST_BYTES: Final = 1024**3
 
 
 @contextlib.contextmanager
@@ -109,9 +108,13 @@ def save_plan(root: str, plan: StoredPlan, now: datetime) -> None:
             for name, status in looking.list_folder(root, PLANS):
                 if status.st_mtime < (now - 2 * PLAN_LIFETIME).timestamp():
                     durable.remove(folder, name)
-            _write(folder, f"{plan.plan_id}.json", plan.facts)
     except OSError as error:
         durable.refuse("Keeping a plan in", PLANS, error)
+    write_note(root, _place_of(plan.plan_id), plan.facts)
+
+
+def _place_of(plan_id: str) -> str:
+    return f"{PLANS}/{plan_id}.json"
 
 
 def find_plan(root: str, plan_id: str, now: datetime) -> StoredPlan:
@@ -120,10 +123,8 @@ def find_plan(root: str, plan_id: str, now: datetime) -> StoredPlan:
     Raises:
         PlanNotFoundError: There is none, or it is too old.
     """
-    facts = None
-    if _PLAN_ID.fullmatch(plan_id):
-        facts = _read(root, f"{PLANS}/{plan_id}.json")
-    if facts is None:
+    facts = read_note(root, _place_of(plan_id)) if _PLAN_ID.fullmatch(plan_id) else {}
+    if not facts:
         raise PlanNotFoundError(plan_id)
     created_at = datetime.fromisoformat(facts["created_at"])
     if not created_at - PLAN_LIFETIME <= now <= datetime.fromisoformat(facts["expires_at"]):
@@ -133,7 +134,7 @@ def find_plan(root: str, plan_id: str, now: datetime) -> StoredPlan:
 
 def last_cleanup(root: str) -> LastCleanup | None:
     """Return when the last cleanup ended, or ``None`` when there was none."""
-    facts = _read(root, LAST_CLEANUP) or {}
+    facts = read_note(root, LAST_CLEANUP)
     if "ended_at" not in facts:
         return None
     return LastCleanup(
@@ -143,50 +144,16 @@ def last_cleanup(root: str) -> LastCleanup | None:
 
 def last_attempt(root: str) -> datetime | None:
     """Return when a cleanup was last begun, whatever became of it."""
-    facts = _read(root, LAST_CLEANUP) or {}
+    facts = read_note(root, LAST_CLEANUP)
     return datetime.fromisoformat(facts["begun_at"]) if "begun_at" in facts else None
 
 
 def note_begin(root: str, now: datetime) -> None:
     """Note that a cleanup begins."""
-    _note(root, {**(_read(root, LAST_CLEANUP) or {}), "begun_at": iso_utc(now)})
+    write_note(root, LAST_CLEANUP, {**read_note(root, LAST_CLEANUP), "begun_at": iso_utc(now)})
 
 
 def note_end(root: str, now: datetime, *, left_unexpired: bool) -> None:
     """Note that a cleanup has ended, and whether it left jobs that were not expired."""
-    _note(
-        root,
-        {
-            **(_read(root, LAST_CLEANUP) or {}),
-            "ended_at": iso_utc(now),
-            "left_unexpired": left_unexpired,
-        },
-    )
-
-
-def _note(root: str, facts: dict[str, Any]) -> None:
-    folder, name = split(LAST_CLEANUP)
-    try:
-        with durable.open_folder(root, folder) as state:
-            _write(state, name, facts)
-    except OSError as error:
-        durable.refuse("Noting the cleanup in", LAST_CLEANUP, error)
-
-
-def _write(folder: int, name: str, facts: dict[str, Any]) -> None:
-    durable.replace(folder, name, json.dumps(facts).encode("ascii"), f"{name}.new")
-
-
-def _read(root: str, path: str) -> dict[str, Any] | None:
-    """Return what a file of ours says; one that is not there, or is none of ours, says nothing."""
-    folder, name = split(path)
-    try:
-        with (
-            durable.open_folder(root, folder) as parent,
-            durable.open_regular(parent, name) as descriptor,
-            open(descriptor, "rb", closefd=False) as source,
-        ):
-            facts = json.loads(source.read(_LARGEST_BYTES))
-    except (OSError, ValueError):
-        return None
-    return facts if isinstance(facts, dict) else None
+    ended = {"ended_at": iso_utc(now), "left_unexpired": left_unexpired}
+    write_note(root, LAST_CLEANUP, {**read_note(root, LAST_CLEANUP), **ended})

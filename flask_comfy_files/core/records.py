@@ -32,6 +32,12 @@ class Evidence(enum.StrEnum):
     TAG = "tag"
     PREFIX = "prefix"
     CACHED = "cached"
+    LIST = "list"
+    TIME = "time"
+    WORKFLOW = "workflow"
+    DAY = "day"
+    ASSIGNED = "assigned"
+    NONE = "none"
 
 
 class SkipReason(enum.StrEnum):

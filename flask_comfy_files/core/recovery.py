@@ -15,6 +15,7 @@ from flask_comfy_files.core.catalog.document import Change, Line
 from flask_comfy_files.core.catalog.session import Writer
 from flask_comfy_files.core.errors import ChecksumMismatchError
 from flask_comfy_files.core.layout import split
+from flask_comfy_files.core.legacy import disowned_line
 from flask_comfy_files.core.placement import (
     WITHDRAWN,
     IsTaken,
@@ -54,6 +55,7 @@ def recover(root: str, writer: Writer) -> None:
     lines = writer.unfinished
     corrections: dict[str, _Correction] = {}
     touched: dict[str, None] = {}
+    disowned: list[dict[str, Any]] = []
     try:
         unfinished = list(_iter_files(lines))
         taken = {stored["path"] for _, stored in unfinished}
@@ -65,13 +67,15 @@ def recover(root: str, writer: Writer) -> None:
                 taken.add(overlay["path"])
             for key in ("path", "original_path"):
                 touched |= dict.fromkeys(_with_parents(split(stored[key])[0]))
-            if overlay is not None:
+            if overlay is WITHDRAWN and "moved_from" in stored:
+                disowned.append(_disowned(writer, change, stored))
+            elif overlay is not None:
                 correction = corrections.setdefault(change["job_id"], _Correction(change))
                 correction.add(stored, overlay)
         moved_back = _finish_deletions(root, writer, touched)
         durable.sync_folders(root, touched)
         corrected = writer.append(
-            [*(entry.as_change() for entry in corrections.values()), *moved_back]
+            [*(entry.as_change() for entry in corrections.values()), *disowned, *moved_back]
         )
     except OSError as error:
         durable.refuse("Finishing what a crash has left in", "", error)
@@ -105,6 +109,14 @@ def _finish_deletions(root: str, writer: Writer, touched: dict[str, None]) -> li
     return corrections
 
 
+def _disowned(writer: Writer, change: Change, stored: Stored) -> dict[str, Any]:
+    """Return the line that gives a file back to nobody, since it could not be moved into its job's folder."""
+    record = writer.find_file(stored["file_id"])
+    if record is None:
+        raise OSError(errno.EIO, "a file has no record", stored["moved_from"])
+    return disowned_line(record, {**change["operation"], "id": uuid.uuid4().hex, "kind": "recover"})
+
+
 class _Correction:
     """What turned out otherwise for the files of one job."""
 
@@ -124,9 +136,15 @@ class _Correction:
             "kind": "state",
             "job_id": self._change["job_id"],
             "operation": operation,
-            "state": {"pending": {operation["id"]: self._pending(operation)}} if self._left else {},
+            "state": self._state(operation),
             "files": self._overlays,
         }
+
+    def _state(self, operation: Mapping[str, Any]) -> dict[str, Any]:
+        """Return that the job waits for what was left; what a migration left lies about for the next one."""
+        if not self._left or self._change["operation"]["kind"] == "migrate":
+            return {}
+        return {"pending": {operation["id"]: self._pending(operation)}}
 
     def _files(self) -> list[list[str]] | None:
         """Return the files to be named again; a shared one is another job's, and only its run leads to it."""

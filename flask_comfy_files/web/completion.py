@@ -58,7 +58,7 @@ class CompletionHook:
         )
 
     def _extend(self, response: Response) -> Response:
-        if response.status_code // 100 != HTTPStatus.OK // 100:
+        if not _is_success(response):
             return response
         try:
             _splice(response, self._organize())
@@ -68,10 +68,15 @@ class CompletionHook:
         return self._see_to_the_rest(response)
 
     def _see_to_the_rest(self, response: Response) -> Response:
-        self._worker.wake()
+        if not _is_success(response):
+            return response  # nothing was completed; perhaps by somebody who may not
         answered = threading.Event()
         response.call_on_close(answered.set)
-        self._worker.clean_up(answered)
+        try:
+            self._worker.wake()
+            self._worker.clean_up(answered)
+        except Exception:  # noqa: BLE001 - as above
+            _log.exception("nothing in the background follows this completion")
         return response
 
     def _organize(self) -> dict[str, Any]:
@@ -85,6 +90,10 @@ class CompletionHook:
         except Exception:  # noqa: BLE001
             _log.exception("job %r was completed and cannot be organized", job_id)
             return {**nothing, "organize_error": "internal error; see the server's log"}
+
+
+def _is_success(response: Response) -> bool:
+    return response.status_code // 100 == HTTPStatus.OK // 100
 
 
 def _form(rule: str) -> str:

@@ -131,11 +131,45 @@ class CleanupBody(PlanBody):
 
     @validates_schema
     def _require_plan_alone(self, data: Mapping[str, Any], **_options: Any) -> None:
-        others = [
-            key for key in ("days", "allow", "dry_run") if data.get(key) not in (None, [], False)
-        ]
-        if data.get("plan_id") is not None and others:
-            raise ValidationError("A plan says itself what it deletes.", others[0])
+        # What is given as 0 is given: `0 in (None, False)` is true.
+        is_given = {
+            "days": data["days"] is not None,
+            "allow": bool(data["allow"]),
+            "dry_run": data["dry_run"],
+        }
+        others = [key for key, given in is_given.items() if given]
+        if data["plan_id"] is not None and others:
+            raise ValidationError({key: ["A plan says itself what it deletes."] for key in others})
+
+
+class MigrateBody(Schema):
+    """``POST /migrate``; what ``jobs`` and ``group_by`` may be is checked in the core."""
+
+    class Meta:
+        """A misspelled key must not pass for one that was left out."""
+
+        unknown = RAISE
+
+    dry_run = _Flag(load_default=False)
+    recursive = _Flag(load_default=False)
+    leave_unmatched = _Flag(load_default=False)
+    group_by = fields.String(load_default=None, allow_none=True)
+    jobs = fields.Raw(load_default=None, allow_none=True)
+
+
+class AssignBody(Schema):
+    """``POST /legacy/assign``."""
+
+    class Meta:
+        """A misspelled key must not pass for one that was left out."""
+
+        unknown = RAISE
+
+    files = fields.List(
+        fields.String(), required=True, validate=validate.Length(min=1, max=MOST_FILES)
+    )
+    job_id = fields.String(required=True)
+    project_id = fields.String(load_default=None, allow_none=True)
 
 
 class DeleteQuery(Schema):
@@ -147,6 +181,15 @@ class DeleteQuery(Schema):
         unknown = RAISE
 
     permanent = fields.String(load_default="false", validate=validate.OneOf(["true", "false"]))
+
+
+class NothingSaid(Schema):
+    """An address or a body in which nothing may stand."""
+
+    class Meta:
+        """What is said would be passed over, and ``?dry_run=true`` must not delete anything."""
+
+        unknown = RAISE
 
 
 class NameQuery(Schema):

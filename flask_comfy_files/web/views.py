@@ -20,10 +20,13 @@ from flask_comfy_files.web import access, problems
 from flask_comfy_files.web.access import Action
 from flask_comfy_files.web.content import send
 from flask_comfy_files.web.schemas import (
+    AssignBody,
     CleanupBody,
     CompletionBody,
     DeleteQuery,
+    MigrateBody,
     NameQuery,
+    NothingSaid,
     OrganizeBody,
     PlanBody,
     StampBody,
@@ -70,13 +73,15 @@ def update_job(api: FileManagerAPI, job_id: str) -> Json:
 
 def delete_job(api: FileManagerAPI, job_id: str) -> Json:
     """Delete a job, into the trash or for good."""
-    return (
-        api.destroy_job_files_api(job_id) if _is_permanent() else api.delete_job_files_api(job_id)
-    )
+    act = api.destroy_job_files_api if _is_permanent() else api.delete_job_files_api
+    _require_no_body()
+    return act(job_id)
 
 
 def restore_job(api: FileManagerAPI, job_id: str) -> Json:
     """Bring a job back from the trash."""
+    _require_no_query()
+    _require_no_body()
     return api.restore_job_files_api(job_id)
 
 
@@ -87,11 +92,14 @@ def get_trash(api: FileManagerAPI) -> Json:
 
 def empty_trash(api: FileManagerAPI) -> Json:
     """Delete everything in the trash for good."""
+    _require_no_query()
+    _require_no_body()
     return api.empty_trash_api()
 
 
 def cleanup(api: FileManagerAPI) -> Json:
     """Delete what has expired, carry a plan out, or say what would go."""
+    _require_no_query()
     said = body_parser.parse(CleanupBody(), request, location="json")
     if said["plan_id"] is not None:
         return api.apply_cleanup_plan_api(said["plan_id"])
@@ -101,7 +109,25 @@ def cleanup(api: FileManagerAPI) -> Json:
 
 def plan_cleanup(api: FileManagerAPI) -> Json:
     """Rehearse a cleanup, and keep it as a plan."""
+    _require_no_query()
     return api.save_cleanup_plan_api(**body_parser.parse(PlanBody(), request, location="json"))
+
+
+def migrate(api: FileManagerAPI) -> Json:
+    """Migrate what lies about from before, or say what would go where."""
+    said = body_parser.parse(MigrateBody(), request, location="json")
+    act = api.plan_migration_api if said.pop("dry_run") else api.migrate_legacy_files_api
+    return act(**said)
+
+
+def get_legacy(api: FileManagerAPI) -> Json:
+    """Return the files that belong to no job."""
+    return api.get_legacy_files_api()
+
+
+def assign_legacy(api: FileManagerAPI) -> Json:
+    """Give files that belong to no job to one."""
+    return api.assign_legacy_files_api(**body_parser.parse(AssignBody(), request, location="json"))
 
 
 def get_project(api: FileManagerAPI, project_id: str) -> Json:
@@ -143,6 +169,26 @@ def complete_job(api: FileManagerAPI, job_id: str) -> Json:
     return {"status": "completed", "job_id": job_id, **api.complete_job_api(job_id, **said)}
 
 
+def _require_no_query() -> None:
+    """Refuse words in the address where they would be passed over.
+
+    Raises:
+        MalformedBodyError: There are some.
+    """
+    body_parser.parse(NothingSaid(), request, location="query")
+
+
+def _require_no_body() -> None:
+    """Refuse words in a body where they would be passed over.
+
+    Raises:
+        MalformedBodyError: There are some.
+        UnsupportedMediaType: There is a body, and it is not called ``application/json``.
+    """
+    if read_body(request):
+        body_parser.parse(NothingSaid(), request, location="json")
+
+
 def _is_permanent() -> bool:
     said = body_parser.parse(DeleteQuery(), request, location="query")
     return bool(said["permanent"] == "true")
@@ -174,6 +220,9 @@ ROUTES: Final = (
     Route("PATCH", "/jobs/<job_id>", Action.WRITE, update_job),
     Route("DELETE", "/jobs/<job_id>", Action.DELETE, delete_job, _deletes),
     Route("POST", "/jobs/<job_id>/restore", Action.WRITE, restore_job),
+    Route("POST", "/migrate", Action.WRITE, migrate),
+    Route("GET", "/legacy", Action.READ, get_legacy),
+    Route("POST", "/legacy/assign", Action.WRITE, assign_legacy),
     Route("GET", "/trash", Action.READ, get_trash),
     Route("DELETE", "/trash", Action.DESTROY, empty_trash),
     Route("POST", "/cleanup", Action.DELETE, cleanup, _cleans_up),

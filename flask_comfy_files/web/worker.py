@@ -81,6 +81,9 @@ class Worker:
         except (ComfyFilesError, OSError) as error:
             _log.error("the daily cleanup did not go: %s", error)
             return
+        except Exception:  # noqa: BLE001 - above it there is nobody but the interpreter
+            _log.exception("the daily cleanup did not go")
+            return
         if report is not None:
             _log.info("the daily cleanup has deleted %d files", report.deleted_files)
 

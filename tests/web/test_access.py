@@ -13,6 +13,7 @@ from flask.testing import FlaskClient
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.test import TestResponse
 
+from flask_comfy_files import FileManager
 from flask_comfy_files.web.access import Action, is_local
 from flask_comfy_files.web.views import ROUTES
 from tests.conftest import MakeTree
@@ -532,3 +533,296 @@ def test_a_token_is_repeated_nowhere(
     responses = [organize_job(client), organize_job(client, headers=BEARER)]
     responses += [client.get(f"{PREFIX}/status", headers=BEARER)]
     assert TOKEN not in caplog.text + "".join(response.text for response in responses)
+
+
+# Deleting, for a while and for good.
+
+KNOWN, TRASH = f"{PREFIX}/jobs/known", f"{PREFIX}/trash"
+CLEANUP = f"{PREFIX}/cleanup"
+
+
+def delete_job(client: FlaskClient, **options: Any) -> TestResponse:
+    return client.delete(KNOWN, **options)
+
+
+def destroy_job(client: FlaskClient, **options: Any) -> TestResponse:
+    return client.delete(f"{KNOWN}?permanent=true", **options)
+
+
+def destroy_deleted_job(client: FlaskClient, **options: Any) -> TestResponse:
+    return client.delete(f"{PREFIX}/jobs/gone?permanent=true", **options)
+
+
+def pin_job(client: FlaskClient, **options: Any) -> TestResponse:
+    return client.patch(KNOWN, json={"pinned": True}, **options)
+
+
+def restore_job(client: FlaskClient, **options: Any) -> TestResponse:
+    return client.post(f"{PREFIX}/jobs/gone/restore", **options)
+
+
+def empty_trash(client: FlaskClient, **options: Any) -> TestResponse:
+    return client.delete(TRASH, **options)
+
+
+def clean_up(client: FlaskClient, **options: Any) -> TestResponse:
+    return post(client, CLEANUP, {"days": 0}, **options)
+
+
+def make_plan(client: FlaskClient, **options: Any) -> TestResponse:
+    return post(client, f"{CLEANUP}/plan", {"days": 0}, **options)
+
+
+def apply_plan(client: FlaskClient, **options: Any) -> TestResponse:
+    manager = client.application.extensions["comfy_files"]
+    with FileManager(manager.settings.output_dir) as another:
+        plan_id = another.save_cleanup_plan(0).plan_id
+    return post(client, CLEANUP, {"plan_id": plan_id}, **options)
+
+
+def rehearse(client: FlaskClient, **options: Any) -> TestResponse:
+    return post(client, CLEANUP, {"days": 0, "dry_run": True}, **options)
+
+
+def list_trash(client: FlaskClient, **options: Any) -> TestResponse:
+    return client.get(TRASH, **options)
+
+
+@pytest.fixture
+def make_keeper(make_client: MakeClient, output_root: Path) -> MakeClient:
+    """Return what makes a client of a host with the job ``known``, and ``gone`` in the trash."""
+    with FileManager(output_root) as manager:
+        manager.organize_output("gone", files=[BATCH[0]])
+        manager.delete_job_files("gone")
+    return make_client
+
+
+UNDOABLE = {
+    change.__name__: (change, {})
+    for change in (delete_job, pin_job, restore_job, clean_up, make_plan)
+}
+FOR_GOOD: dict[str, tuple[Change, dict[str, Any]]] = {
+    **{change.__name__: (change, {}) for change in (destroy_job, destroy_deleted_job, empty_trash)},
+    **{
+        f"{change.__name__}-without-a-trash": (change, {"trash_days": 0})
+        for change in (delete_job, clean_up)
+    },
+}
+READINGS = [rehearse, list_trash]
+
+undoable = pytest.mark.parametrize(("change", "settings"), UNDOABLE.values(), ids=UNDOABLE)
+for_good = pytest.mark.parametrize(("change", "settings"), FOR_GOOD.values(), ids=FOR_GOOD)
+all_deletes = pytest.mark.parametrize(
+    ("change", "settings"), [*UNDOABLE.values(), *FOR_GOOD.values()], ids=[*UNDOABLE, *FOR_GOOD]
+)
+
+NOT_FROM_HERE: list[dict[str, Any]] = [
+    {"environ_overrides": STRANGER},
+    {"headers": {"Host": "evil.example"}},
+    {"headers": {"X-Forwarded-For": "127.0.0.1"}},
+]
+CROSS_SITE = [
+    {"Origin": "null"},
+    {"Origin": "https://evil.example"},
+    {"Sec-Fetch-Site": "cross-site"},
+]
+
+
+@undoable
+def test_what_can_be_undone_may_be_done_from_this_machine(
+    make_keeper: MakeClient, output_root: Path, change: Change, settings: dict[str, Any]
+) -> None:
+    client = make_keeper(**settings)
+    before = read_tree(output_root)
+    answer_of(change(client))
+    assert read_tree(output_root) != before
+
+
+@all_deletes
+def test_whoever_is_not_known_deletes_and_restores_nothing(
+    make_keeper: MakeClient, output_root: Path, change: Change, settings: dict[str, Any]
+) -> None:
+    for trusts in (False, True):
+        client = make_keeper(**settings, trust_loopback=trusts)
+        for options in NOT_FROM_HERE:
+            body = assert_refused(change, client, output_root, 403, "access_denied", **options)
+            assert "COMFY_FILES_TOKEN" in body["detail"]
+            assert "COMFY_FILES_AUTHORIZE" in body["detail"]
+
+
+@for_good
+def test_what_cannot_be_undone_needs_a_setting_even_from_this_machine(
+    make_keeper: MakeClient, output_root: Path, change: Change, settings: dict[str, Any]
+) -> None:
+    client = make_keeper(**settings)
+    body = assert_refused(change, client, output_root, 403, "access_denied")
+    for setting in ("TOKEN", "AUTHORIZE", "TRUST_LOOPBACK = True"):
+        assert f"COMFY_FILES_{setting}" in body["detail"]
+    answer_of(change(make_keeper(**settings, trust_loopback=True)))
+    left = read_tree(output_root).values()
+    known, gone = recording("pv_00001_.png") in left, recording(BATCH[0]) in left
+    assert not (known and gone), "nothing was deleted for good"
+
+
+def test_carrying_a_plan_out_without_a_trash_needs_a_setting_too(
+    make_keeper: MakeClient, output_root: Path
+) -> None:
+    plan_id = answer_of(make_plan(make_keeper(trash_days=0)))["plan_id"]
+
+    def apply_it(client: FlaskClient, **options: Any) -> TestResponse:
+        return post(client, CLEANUP, {"plan_id": plan_id}, **options)
+
+    client = make_keeper(trash_days=0)
+    body = assert_refused(apply_it, client, output_root, 403, "access_denied")
+    assert "COMFY_FILES_TRUST_LOOPBACK" in body["detail"]
+    answer = answer_of(apply_it(make_keeper(trash_days=0, trust_loopback=True)))
+    assert (answer["deleted_files"], answer["bytes_trashed"]) == (1, 0)
+
+
+@all_deletes
+def test_another_site_deletes_and_restores_nothing_whatever_it_brings(
+    make_keeper: MakeClient, output_root: Path, change: Change, settings: dict[str, Any]
+) -> None:
+    for given in ({"trust_loopback": True}, {"token": TOKEN}, {"authorize": lambda *_: True}):
+        client = make_keeper(**settings, **given)
+        for said in CROSS_SITE:
+            headers = {**BEARER, **said}
+            body = assert_refused(
+                change, client, output_root, 403, "access_denied", headers=headers
+            )
+            assert "another site" in body["detail"]
+
+
+@all_deletes
+def test_whoever_has_the_token_may_delete_and_nobody_else(
+    make_keeper: MakeClient, output_root: Path, change: Change, settings: dict[str, Any]
+) -> None:
+    client = make_keeper(**settings, token=TOKEN, public_read=True, trust_loopback=True)
+    assert_refused(change, client, output_root, 401, "token_required")
+    wrong = {"Authorization": "Bearer wrong"}
+    assert_refused(change, client, output_root, 401, "token_required", headers=wrong)
+    answer_of(change(client, headers=BEARER, environ_overrides=STRANGER))
+
+
+ASKED = [
+    *((change, settings, "write") for change, settings in [(pin_job, {}), (restore_job, {})]),
+    *((change, {}, "delete") for change in (delete_job, clean_up, make_plan, apply_plan)),
+    *((change, settings, "delete") for change, settings in FOR_GOOD.values()),
+    *((change, {}, "read") for change in READINGS),
+    *((change, {"trash_days": 0}, "read") for change in READINGS),
+]
+
+
+@pytest.mark.parametrize(("change", "settings", "action"), ASKED)
+def test_authorize_is_asked_once_with_what_a_request_really_does(
+    make_keeper: MakeClient, change: Change, settings: dict[str, Any], action: str
+) -> None:
+    asked: list[str] = []
+
+    def authorize(_: Request, action: str) -> bool:
+        asked.append(action)
+        return True
+
+    answer_of(change(make_keeper(**settings, authorize=authorize), environ_overrides=STRANGER))
+    assert asked == [action]
+
+
+@pytest.mark.parametrize(("change", "settings", "action"), ASKED)
+def test_a_no_of_authorize_changes_nothing(
+    make_keeper: MakeClient,
+    output_root: Path,
+    change: Change,
+    settings: dict[str, Any],
+    action: str,
+) -> None:
+    client = make_keeper(**settings, authorize=lambda _, asked: asked != action)
+    if change is apply_plan:
+        assert_problem(change(client), 403, "access_denied")
+    else:
+        assert_refused(change, client, output_root, 403, "access_denied")
+
+
+@pytest.mark.parametrize("reading", READINGS)
+def test_whoever_may_read_may_rehearse_and_see_the_trash(
+    make_keeper: MakeClient, output_root: Path, reading: Change
+) -> None:
+    open_to_all = make_keeper()
+    before = read_tree(output_root)
+    answer_of(reading(open_to_all, environ_overrides=STRANGER))
+    answer_of(reading(make_keeper(token=TOKEN, public_read=True), environ_overrides=STRANGER))
+    answer_of(reading(make_keeper(authorize=lambda _, action: action == "read")))
+    assert_refused(reading, make_keeper(token=TOKEN), output_root, 401, "token_required")
+    answer_of(reading(make_keeper(token=TOKEN), headers=BEARER))
+    assert read_tree(output_root) == before
+
+
+NO_REHEARSAL = {
+    "string": b'{"dry_run": "true"}',
+    "one": b'{"dry_run": 1}',
+    "false": b'{"dry_run": false}',
+    "twice": b'{"dry_run": false, "dry_run": true}',
+    "unknown-key": b'{"dry_run": true, "force": true}',
+    "a-plan": b'{"dry_run": true, "plan_id": "00000000000000000000000000000000"}',
+    "nothing": b"{}",
+    "no-object": b"[true]",
+    "no-json": b"dry_run=true",
+    "empty": b"",
+    "deep": b'{"dry_run": true, "days": ' + b"[" * 50_000 + b"]" * 50_000 + b"}",
+}
+
+
+@pytest.mark.parametrize("body", NO_REHEARSAL.values(), ids=NO_REHEARSAL)
+def test_what_only_looks_like_a_rehearsal_needs_the_right_to_delete(
+    make_keeper: MakeClient, output_root: Path, body: bytes
+) -> None:
+    def send(client: FlaskClient, **options: Any) -> TestResponse:
+        return post(client, CLEANUP, body, **options)
+
+    stranger = {"environ_overrides": STRANGER}
+    assert_refused(send, make_keeper(), output_root, 403, "access_denied", **stranger)
+    reader = make_keeper(token=TOKEN, public_read=True)
+    assert_refused(send, reader, output_root, 401, "token_required")
+    asked: list[str] = []
+    client = make_keeper(authorize=lambda *call: asked.append(call[1]))
+    assert_refused(send, client, output_root, 403, "access_denied")
+    assert asked == ["delete"]
+
+
+def test_a_rehearsal_in_a_body_of_another_type_is_none(
+    make_keeper: MakeClient, output_root: Path
+) -> None:
+    options = {"content_type": "text/plain", "environ_overrides": STRANGER}
+    assert_refused(rehearse, make_keeper(), output_root, 403, "access_denied", **options)
+
+
+MALFORMED = [
+    ("DELETE", f"{KNOWN}?permanent=maybe"),
+    ("DELETE", f"{PREFIX}/jobs/.."),
+    ("DELETE", f"{TRASH}?job_id=known"),
+    ("PATCH", KNOWN),
+    ("POST", f"{KNOWN}/restore"),
+    ("POST", CLEANUP),
+    ("POST", f"{CLEANUP}/plan"),
+]
+
+
+@pytest.mark.parametrize(("method", "url"), MALFORMED)
+@pytest.mark.parametrize("content_type", ["application/json", "text/plain"])
+def test_what_is_wrong_with_a_request_is_told_only_to_those_who_may_make_it(
+    make_keeper: MakeClient, output_root: Path, method: str, url: str, content_type: str
+) -> None:
+    def send(client: FlaskClient, **options: Any) -> TestResponse:
+        return client.open(url, method=method, data=b"{", content_type=content_type, **options)
+
+    client = make_keeper(token=TOKEN, public_read=True)
+    assert_refused(send, client, output_root, 401, "token_required")
+    assert send(client, headers=BEARER).status_code in {400, 415, 422}
+
+
+@pytest.mark.parametrize("query", ["", "?permanent=false", "?permanent=false&permanent=true"])
+def test_whoever_may_not_delete_for_good_never_does(
+    make_keeper: MakeClient, output_root: Path, query: str
+) -> None:
+    content = recording("pv_00001_.png")
+    make_keeper().delete(f"{KNOWN}{query}")
+    assert content in read_tree(output_root).values()

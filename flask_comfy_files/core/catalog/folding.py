@@ -35,11 +35,14 @@ def _fold_files(connection: sqlite3.Connection, line: Line, counted: Counted) ->
     job_id, files = change["job_id"], change["files"]
     if change["kind"] == "job":
         _begin_job(connection, change, counted)
+    for stored in files:
+        if "moved_from" in stored:
+            _withdraw(connection, stored["file_id"], counted)
     size = counted_size = 0
     for stored in files:
         size += stored["file_size"]
         counted_size += _counted_size(stored)
-        counted.add_files(stored["project_id"], stored["file_type"], 1, _counted_size(stored))
+        counted.add_files(stored["project_id"] or "", stored["file_type"], 1, _counted_size(stored))
     created_us = microseconds(files[0]["created_at"]) if files else None
     connection.execute(
         "UPDATE jobs SET operation_id = ?, file_count = file_count + ?, total_size = total_size + ?,"
@@ -55,7 +58,7 @@ def _fold_files(connection: sqlite3.Connection, line: Line, counted: Counted) ->
             (
                 stored["file_id"],
                 job_id,
-                stored["path"],
+                os.fsencode(stored["path"]),
                 os.fsencode(stored["original_path"]),
                 stored["prompt_id"],
                 stored["file_type"],
@@ -101,7 +104,7 @@ def _fold_state(connection: sqlite3.Connection, change: Change, counted: Counted
     # What is restored takes its new path with it; what was overlaid is restored, or trashed, as it is.
     for file_id, overlay in {**change.get("files", {}), **change.get("twins", {})}.items():
         if overlay.get("withdrawn"):
-            _withdraw(connection, job_id, file_id, counted)
+            _withdraw(connection, file_id, counted)
         else:
             _overlay_file(connection, file_id, overlay, counted)
     if "restore" in change:
@@ -118,23 +121,30 @@ def _overlay_file(
 ) -> None:
     if "same_file_as" in overlay:
         _share_or_not(connection, file_id, overlay["same_file_as"], counted)
+    path = os.fsencode(overlay["path"]) if "path" in overlay else None
     for table in ("files", "trashed"):
-        connection.execute(
-            f"UPDATE {table} SET overlay = json_patch(coalesce(overlay, '{{}}'), ?1),"
-            " path = coalesce(?2, path) WHERE file_id = ?3",
-            (json.dumps(overlay), overlay.get("path"), file_id),
-        )
+        query = f"SELECT overlay FROM {table} WHERE file_id = ?"
+        for (before,) in connection.execute(query, (file_id,)).fetchall():
+            # Not by json_patch: a null would remove the key, and has to hide that of the record.
+            after = {**json.loads(before or "{}"), **overlay}
+            connection.execute(
+                f"UPDATE {table} SET overlay = ?, path = coalesce(?, path) WHERE file_id = ?",
+                (json.dumps(after), path, file_id),
+            )
 
 
-def _withdraw(connection: sqlite3.Connection, job_id: str, file_id: str, counted: Counted) -> None:
-    query = "DELETE FROM files WHERE file_id = ? RETURNING file_type, file_size, counted_size"
-    for file_type, size, counted_size in connection.execute(query, (file_id,)).fetchall():
+def _withdraw(connection: sqlite3.Connection, file_id: str, counted: Counted) -> None:
+    query = (
+        "DELETE FROM files WHERE file_id = ? RETURNING job_id, file_type, file_size, counted_size"
+    )
+    rows = connection.execute(query, (file_id,)).fetchall()
+    for job_id, file_type, size, counted_size in rows:
         job = connection.execute(
             "UPDATE jobs SET file_count = file_count - 1, total_size = total_size - ?,"
             " counted_size = counted_size - ? WHERE job_id = ? RETURNING project_id",
             (size, counted_size, job_id),
-        )
-        counted.add_files(job.fetchone()[0], file_type, -1, -counted_size)
+        ).fetchone()
+        counted.add_files(job[0] if job else "", file_type, -1, -counted_size)
 
 
 def _share_or_not(

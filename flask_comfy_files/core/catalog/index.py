@@ -15,13 +15,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-VERSION: Final = 2
+VERSION: Final = 3
 _BUSY_TIMEOUT_S: Final = 5.0
 
 _COLUMNS: Final = """
     file_id TEXT NOT NULL UNIQUE,
     job_id TEXT,
-    path TEXT NOT NULL,
+    path BLOB NOT NULL,
     original_path BLOB NOT NULL,
     prompt_id TEXT,
     file_type TEXT NOT NULL,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -164,12 +165,19 @@ def files_of_job(connection: sqlite3.Connection, job_id: str) -> list[FileRow]:
 
 def find_file(connection: sqlite3.Connection, key: str) -> FileRow | None:
     """Return a file by its id or its path."""
-    query = f"SELECT {_FILE_COLUMNS} FROM files WHERE file_id = ?1 OR path = ?1"
+    query = f"SELECT {_FILE_COLUMNS} FROM files WHERE file_id = ? OR path = ?"
     try:
-        row = connection.execute(query, (key,)).fetchone()
-    except UnicodeEncodeError:  # half a surrogate pair: our own ids and paths are plain
+        path = os.fsencode(key)
+    except UnicodeEncodeError:  # half a surrogate pair, which no name can hold
         return None
+    row = connection.execute(query, (path.decode("ascii", "replace"), path)).fetchone()
     return None if row is None else _file_row(row)
+
+
+def legacy_files(connection: sqlite3.Connection) -> Iterator[FileRow]:
+    """Yield the files that belong to no job, in the order in which they were recorded."""
+    query = f"SELECT {_FILE_COLUMNS} FROM files WHERE job_id IS NULL ORDER BY rowid"
+    return map(_file_row, connection.execute(query))
 
 
 def files_named(connection: sqlite3.Connection, original_path: str) -> list[FileRow]:
@@ -194,14 +202,14 @@ def singles_named(connection: sqlite3.Connection, original_path: str) -> list[Fi
 def owner_of(connection: sqlite3.Connection, path: str) -> tuple[str | None] | None:
     """Return the owner of the file recorded at a path in a tuple (a legacy file has none), or ``None``."""
     row: tuple[str | None] | None = connection.execute(
-        "SELECT job_id FROM files WHERE path = ?", (path,)
+        "SELECT job_id FROM files WHERE path = ?", (os.fsencode(path),)
     ).fetchone()
     return row
 
 
 def paths_of_job(
     connection: sqlite3.Connection, job_id: str
-) -> list[tuple[str, bytes, str | None]]:
+) -> list[tuple[bytes, bytes, str | None]]:
     """Return path, original path (as the file system has it) and ComfyUI run of each file of a job."""
     return connection.execute(
         "SELECT path, original_path, prompt_id FROM files WHERE job_id = ?", (job_id,)
@@ -210,26 +218,37 @@ def paths_of_job(
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """The library in numbers."""
+    """The library in numbers; what belongs to no job is ``legacy``, and counted in all of it, too."""
 
     jobs: int
     projects: int
     files: int
     size: int
     types: Mapping[str, int]
+    legacy_files: int
+    legacy_size: int
 
 
 def totals(connection: sqlite3.Connection, project_id: str | None = None) -> Totals:
     """Return the kept totals of the library, or of one project."""
     chosen = ("", ()) if project_id is None else (" WHERE project_id = ?", (project_id,))
-    projects, jobs, files, size = connection.execute(
-        "SELECT count(*), coalesce(sum(job_count), 0), coalesce(sum(file_count), 0), coalesce(sum(total_size), 0)"
-        f" FROM projects{chosen[0]}",
-        chosen[1],
+    projects, jobs = connection.execute(
+        f"SELECT count(*), coalesce(sum(job_count), 0) FROM projects{chosen[0]}", chosen[1]
     ).fetchone()
-    types = connection.execute(
-        f"SELECT file_type, sum(file_count) FROM types{chosen[0]} GROUP BY file_type"
-        " HAVING sum(file_count) ORDER BY file_type",
-        chosen[1],
+    types: Counter[str] = Counter()
+    sizes: Counter[bool] = Counter()
+    numbers: Counter[bool] = Counter()
+    query = f"SELECT project_id = '', file_type, file_count, total_size FROM types{chosen[0]}"
+    for is_legacy, file_type, number, size in connection.execute(query, chosen[1]):
+        types[file_type] += number
+        numbers[bool(is_legacy)] += number
+        sizes[bool(is_legacy)] += size
+    return Totals(
+        jobs=jobs,
+        projects=projects,
+        files=numbers.total(),
+        size=sizes.total(),
+        types={name: types[name] for name in sorted(types) if types[name]},
+        legacy_files=numbers[True],
+        legacy_size=sizes[True],
     )
-    return Totals(jobs, projects, files, size, dict(types))

@@ -82,6 +82,10 @@ class Reader:
         row = queries.find_file(self._connection, key)
         return None if row is None else self._records([row])[0]
 
+    def legacy_files(self) -> tuple[FileRecord, ...]:
+        """Return the files that belong to no job, in the order in which they were recorded."""
+        return self._records(queries.legacy_files(self._connection))
+
     def files_named(self, original_path: str) -> tuple[FileRecord, ...]:
         """Return all files that ComfyUI wrote under a path, oldest first."""
         return self._records(queries.files_named(self._connection, original_path))
@@ -97,13 +101,13 @@ class Reader:
 
     def owner_of(self, path: str) -> tuple[str | None] | None:
         """Return the owner of the file recorded at a path in a tuple (a legacy file has none), or ``None``."""
-        return queries.owner_of(self._connection, path) if path.isascii() else None
+        return queries.owner_of(self._connection, path)
 
     def paths_of_job(self, job_id: str) -> list[tuple[str, str, str | None]]:
         """Return for each file of a job where it lies, where ComfyUI wrote it, and in which run."""
         found = queries.paths_of_job(self._connection, job_id)
         return [
-            (path, os.fsdecode(original_path), prompt_id)
+            (os.fsdecode(path), os.fsdecode(original_path), prompt_id)
             for path, original_path, prompt_id in found
         ]
 

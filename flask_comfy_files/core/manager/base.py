@@ -18,6 +18,7 @@ from flask_comfy_files.core.comfyui import ComfyUI
 from flask_comfy_files.core.completion import Completion
 from flask_comfy_files.core.deletion import Deletion
 from flask_comfy_files.core.errors import ComfyFilesError
+from flask_comfy_files.core.migration import Migration
 from flask_comfy_files.core.organizer import Organizer
 from flask_comfy_files.core.recovery import changing
 from flask_comfy_files.core.request import Clock
@@ -72,6 +73,14 @@ class Base:
             min_free_bytes=settings.min_free_bytes,
         )
         self._cleanup = Cleanup(self._root, self._catalog, self._deletion, clock, retention)
+        self._migration = Migration(
+            self._root,
+            self._catalog,
+            clock,
+            default_project=settings.default_project,
+            exclude=settings.exclude,
+            min_free_bytes=settings.min_free_bytes,
+        )
         self._completion = Completion(
             self._root,
             self._catalog,

@@ -1,0 +1,111 @@
+"""Everything that can go wrong, as one tree.
+
+::
+
+    ComfyFilesError
+    ├── ConfigurationError
+    ├── InvalidInputError(ValueError)    InvalidIdentifierError, UnsafePathError
+    ├── NotFoundError(LookupError)       JobNotFoundError (JobTrashedError), ProjectNotFoundError,
+    │                                    RecordNotFoundError, NameNotFoundError, PlanNotFoundError
+    ├── ConflictError                    IdentifierCaseError, JobInOtherProjectError, AmbiguousNameError,
+    │                                    JobPinnedError, CleanupRefusedError, PlanStaleError
+    ├── BusyError(TimeoutError)          LockTimeoutError, BudgetExceededError, RunNotFinishedError,
+    │                                    HistoryUnavailableError, CleanupRunningError,
+    │                                    MigrationRunningError
+    ├── IntegrityError                   ChecksumMismatchError, DocumentDamagedError
+    ├── StorageError                     OutOfSpaceError, LibraryUnavailableError
+    ├── AccessError                      TokenRequiredError, AccessDeniedError
+    └── UpstreamError                    ComfyUIAnswerError
+
+An error is built from facts and says its message itself, so it survives pickling and a caller can
+ask for the facts. No message holds an absolute path of the server, but for ``ConfigurationError``,
+which only the person who starts the app reads.
+"""
+
+from flask_comfy_files.core.errors.base import (
+    LONGEST_QUOTE,
+    ComfyFilesError,
+    ConfigurationError,
+    quoted,
+)
+from flask_comfy_files.core.errors.caller import (
+    AmbiguousNameError,
+    CleanupRefusedError,
+    ConflictError,
+    IdentifierCaseError,
+    InvalidIdentifierError,
+    InvalidInputError,
+    JobInOtherProjectError,
+    JobNotFoundError,
+    JobPinnedError,
+    JobTrashedError,
+    NameNotFoundError,
+    NotFoundError,
+    PlanNotFoundError,
+    PlanStaleError,
+    ProjectNotFoundError,
+    RecordNotFoundError,
+    UnsafePathError,
+)
+from flask_comfy_files.core.errors.world import (
+    AccessDeniedError,
+    AccessError,
+    BudgetExceededError,
+    BusyError,
+    ChecksumMismatchError,
+    CleanupRunningError,
+    ComfyUIAnswerError,
+    DocumentDamagedError,
+    HistoryUnavailableError,
+    IntegrityError,
+    LibraryUnavailableError,
+    LockTimeoutError,
+    MigrationRunningError,
+    OutOfSpaceError,
+    RunNotFinishedError,
+    StorageError,
+    TokenRequiredError,
+    UpstreamError,
+)
+
+__all__ = [
+    "LONGEST_QUOTE",
+    "AccessDeniedError",
+    "AccessError",
+    "AmbiguousNameError",
+    "BudgetExceededError",
+    "BusyError",
+    "ChecksumMismatchError",
+    "CleanupRefusedError",
+    "CleanupRunningError",
+    "ComfyFilesError",
+    "ComfyUIAnswerError",
+    "ConfigurationError",
+    "ConflictError",
+    "DocumentDamagedError",
+    "HistoryUnavailableError",
+    "IdentifierCaseError",
+    "IntegrityError",
+    "InvalidIdentifierError",
+    "InvalidInputError",
+    "JobInOtherProjectError",
+    "JobNotFoundError",
+    "JobPinnedError",
+    "JobTrashedError",
+    "LibraryUnavailableError",
+    "LockTimeoutError",
+    "MigrationRunningError",
+    "NameNotFoundError",
+    "NotFoundError",
+    "OutOfSpaceError",
+    "PlanNotFoundError",
+    "PlanStaleError",
+    "ProjectNotFoundError",
+    "RecordNotFoundError",
+    "RunNotFinishedError",
+    "StorageError",
+    "TokenRequiredError",
+    "UnsafePathError",
+    "UpstreamError",
+    "quoted",
+]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,25 +22,73 @@ def changes_of(root: Path) -> list[dict[str, Any]]:
     return changes
 
 
+@dataclass
+class Told:
+    """What the changes tell: records of each job, of files in ``legacy/``, and of deletions in the trash."""
+
+    jobs: dict[str, list[Stored]] = field(default_factory=dict)
+    legacy: list[Stored] = field(default_factory=list)
+    trash: dict[tuple[str, str], list[Stored]] = field(default_factory=dict)
+    """By entry and job id."""
+
+    @property
+    def everything(self) -> list[Stored]:
+        return [*self.recorded, *(stored for files in self.trash.values() for stored in files)]
+
+    @property
+    def recorded(self) -> list[Stored]:
+        return [*(stored for files in self.jobs.values() for stored in files), *self.legacy]
+
+    def take(self, change: dict[str, Any]) -> None:
+        job_id = change["job_id"]
+        if job_id is None:
+            self.legacy += change["files"]
+        else:
+            self._take_of_job(job_id, change)
+        for stored in self.everything:
+            stored.update(change.get("twins", {}).get(stored["file_id"], {}))
+
+    def _take_of_job(self, job_id: str, change: dict[str, Any]) -> None:
+        if change["kind"] in {"job", "add"}:
+            came = change["files"]
+            taken_over = {stored["file_id"] for stored in came if stored.get("moved_from")}
+            self.legacy = [stored for stored in self.legacy if stored["file_id"] not in taken_over]
+            before = [] if change["kind"] == "job" else self.jobs.get(job_id, [])
+            self.jobs[job_id] = [*before, *came]
+            return
+        if "purge" in change:
+            del self.trash[change["purge"]["entry"], job_id]
+            return
+        files = self.jobs.pop(job_id, [])
+        if "restore" in change:
+            files = [*files, *self.trash.pop((change["restore"]["entry"], job_id))]
+        overlays = change.get("files", {})
+        files = [
+            {**stored, **overlays.get(stored["file_id"], {})}
+            for stored in files
+            if not overlays.get(stored["file_id"], {}).get("withdrawn")
+        ]
+        if "trash" in change:
+            kept = change["trash"]["kept"]
+            self.trash[change["trash"]["entry"], job_id] = [
+                stored for stored in files if stored["file_id"] not in kept
+            ]
+            files = [stored for stored in files if stored["file_id"] in kept]
+        if files or "trash" not in change:
+            self.jobs[job_id] = files
+
+
+def read_changes(changes: list[dict[str, Any]]) -> Told:
+    """Return what the changes tell, put together in their order."""
+    told = Told()
+    for change in changes:
+        told.take(change)
+    return told
+
+
 def fold(changes: list[dict[str, Any]]) -> dict[str, list[Stored]]:
     """Return the files of each job, put together from the changes in their order."""
-    jobs: dict[str, list[Stored]] = {}
-    for change in changes:
-        files = jobs.setdefault(change["job_id"], [])
-        if change["kind"] == "job":
-            files[:] = change["files"]
-        elif change["kind"] == "add":
-            files += change["files"]
-        else:
-            overlays = change.get("files", {})
-            files[:] = [
-                {**stored, **overlays.get(stored["file_id"], {})}
-                for stored in files
-                if not overlays.get(stored["file_id"], {}).get("withdrawn")
-            ]
-        for stored in (stored for files in jobs.values() for stored in files):
-            stored.update(change.get("twins", {}).get(stored["file_id"], {}))
-    return jobs
+    return read_changes(changes).jobs
 
 
 def assert_sound(root: Path) -> None:
@@ -48,23 +97,48 @@ def assert_sound(root: Path) -> None:
     changes = changes_of(root)
     assert [change["seq"] for change in changes] == list(range(1, len(changes) + 1))
     _assert_lines_match_their_checks(raw)
-    jobs = fold(changes)
-    stored_files = [stored for files in jobs.values() for stored in files]
+    told = read_changes(changes)
+    jobs, stored_files = told.jobs, told.recorded
     for stored in stored_files:
         _assert_bytes_match(root, stored)
     assert len({stored["path"] for stored in stored_files}) == len(stored_files)
     assert len({stored["file_id"] for stored in stored_files}) == len(stored_files)
+    for (entry, job_id), files in told.trash.items():
+        for stored in files:
+            _assert_bytes_match(root, {**stored, "path": place_in_trash(entry, job_id, stored)})
+    assert _files_in_trash(root) == {
+        place_in_trash(entry, job_id, stored)
+        for (entry, job_id), files in told.trash.items()
+        for stored in files
+        if not stored.get("missing")
+    }
     with FileManager(root) as manager:
         for job_id, files in jobs.items():
             _assert_same(manager.get_job_files(job_id).files, files)
         stats = manager.get_system_stats()
     assert stats.total_files == len(stored_files)
-    assert stats.total_size == sum(
-        stored["file_size"] for stored in stored_files if not stored.get("same_file_as")
-    )
-    _assert_shared_bytes_lead_home(stored_files)
+    assert stats.total_size == _size(stored_files)
+    assert stats.legacy == Tally(files=len(told.legacy), bytes=_size(told.legacy))
+    trashed = [stored for files in told.trash.values() for stored in files]
+    assert stats.trash == Tally(files=len(trashed), bytes=_size(trashed))
+    _assert_shared_bytes_lead_home(told.everything)
     assert stats.jobs == len(jobs)
     assert not list(root.glob("**/*.part")), "a copy was left behind"
+
+
+def place_in_trash(entry: str, job_id: str, stored: Stored) -> str:
+    """Return where a file rests that was deleted."""
+    return f".comfy_files/trash/{entry}/{job_id}/{stored['path'].rpartition('/')[2]}"
+
+
+def _files_in_trash(root: Path) -> set[str]:
+    found = (root / ".comfy_files/trash").glob("**/*")
+    return {str(path.relative_to(root)) for path in found if not path.is_dir()}
+
+
+def _size(files: list[Stored]) -> int:
+    """Return how many bytes some files have, those that they share counted once."""
+    return sum(stored["file_size"] for stored in files if not stored.get("same_file_as"))
 
 
 def _assert_lines_match_their_checks(raw: bytes) -> None:

@@ -10,7 +10,7 @@ import pytest
 from flask_comfy_files import FileManagerAPI
 from flask_comfy_files.core.errors import ComfyFilesError
 from tests.conftest import MakeTree, OpenManager
-from tests.trees import recording
+from tests.trees import Clock, recording
 
 FILE_KEYS = [
     *("file_id", "file_path", "path", "job_id", "project_id", "timestamp", "created_at"),
@@ -27,6 +27,22 @@ JOB_KEYS = {
     *("pinned", "tags", "runs", "reason"),
 }
 PROJECT_KEYS = {"project_id", "jobs", "files", "file_count", "total_size"}
+DELETION_KEYS = {
+    *("job_id", "project_id", "deleted_files", "bytes_trashed", "bytes_freed"),
+    *("removed_directories", "skipped", "failed", "restorable_until", "operation_id"),
+}
+RESTORE_KEYS = {
+    *("job_id", "project_id", "files", "file_count", "found", "restored", "already_there"),
+    *("skipped", "failed", "operation_id"),
+}
+CLEANUP_KEYS = {
+    *("days", "found", "deleted_files", "bytes_trashed", "bytes_freed", "purged_files"),
+    *("removed_directories", "kept", "skipped", "failed", "jobs", "projects", "dry_run"),
+    "operation_id",
+}
+PLAN_KEYS = {"plan_id", "created_at", "expires_at", "report"}
+TRASH_KEYS = {"jobs", "files", "bytes"}
+PURGE_KEYS = {"purged_jobs", "purged_files", "bytes_freed", "failed", "operation_id"}
 STATUS_KEYS = {
     *("total_files", "total_size", "total_size_mb", "total_size_gb", "projects", "jobs"),
     *("file_types", "legacy", "trash", "pending_jobs", "disk", "health"),
@@ -102,11 +118,62 @@ def test_completing_answers_files_and_an_error_only_where_there_is_one(
     assert [job["job_id"] for job in retried["still_pending"]] == ["job_2"]
 
 
+def test_marking_deleting_and_restoring_answer_what_the_contract_says(api: FileManagerAPI) -> None:
+    organized = api.organize_job_files("batch", "tokyo")
+    marked = as_seen_by_a_client(api.update_job_api("batch", pinned=True, tags=["best"]))
+    assert marked.keys() >= JOB_KEYS
+    assert (marked["pinned"], marked["tags"]) == (True, ["best"])
+    api.update_job_api("batch", pinned=False)
+    deleted = as_seen_by_a_client(api.delete_job_files_api("batch"))
+    assert deleted.keys() == DELETION_KEYS
+    assert (deleted["deleted_files"], deleted["bytes_freed"]) == (4, 0)
+    assert deleted["restorable_until"].endswith("Z")
+    trash = as_seen_by_a_client(api.get_trash_api())
+    assert trash.keys() == TRASH_KEYS
+    assert [job["operation_id"] for job in trash["jobs"]] == [deleted["operation_id"]]
+    restored = as_seen_by_a_client(api.restore_job_files_api("batch"))
+    assert restored.keys() == RESTORE_KEYS
+    assert restored["files"] == organized["organized_files"]
+    assert restored["restored"] == organized["found"]
+    gone = as_seen_by_a_client(api.destroy_job_files_api("batch"))
+    assert gone.keys() == DELETION_KEYS
+    assert (gone["bytes_trashed"], gone["restorable_until"]) == (0, None)
+    assert gone["bytes_freed"] == organized["found"]["bytes"]
+
+
+def test_cleaning_up_answers_what_the_contract_says(api: FileManagerAPI, clock: Clock) -> None:
+    size = api.organize_job_files("batch", "tokyo")["found"]["bytes"]
+    clock.advance(24 * 3600)
+    planned = as_seen_by_a_client(api.save_cleanup_plan_api(0))
+    assert planned.keys() == PLAN_KEYS
+    rehearsed = as_seen_by_a_client(api.plan_cleanup_api(0))
+    assert rehearsed == planned["report"]
+    assert rehearsed.keys() == CLEANUP_KEYS
+    assert (rehearsed["deleted_files"], rehearsed["dry_run"]) == (4, True)
+    assert as_seen_by_a_client(api.cleanup_old_files_api())["deleted_files"] == 0
+    steps: list[tuple[int, int]] = []
+    done = as_seen_by_a_client(
+        api.apply_cleanup_plan_api(planned["plan_id"], on_progress=lambda *step: steps.append(step))
+    )
+    assert done == {**rehearsed, "dry_run": False, "operation_id": planned["plan_id"]}
+    assert (steps[0], steps[-1]) == ((0, 1), (1, 1))
+    assert api.get_system_status_api()["trash"] == {"files": 4, "bytes": size}
+    purged = as_seen_by_a_client(api.empty_trash_api())
+    assert purged.keys() == PURGE_KEYS
+    assert (purged["purged_files"], purged["bytes_freed"]) == (4, size)
+
+
 def test_paths_of_the_server_are_left_out_where_the_setting_says_so(
     output_root: Path, open_manager: OpenManager
 ) -> None:
     api = FileManagerAPI(open_manager(output_root, show_paths=False))
     answers = [
+        api.organize_job_files("mix"),
+        api.update_job_api("mix", tags=["best"]),
+        api.save_cleanup_plan_api(0),
+        api.delete_job_files_api("mix"),
+        api.get_trash_api(),
+        api.restore_job_files_api("mix"),
         api.organize_job_files("batch"),
         api.complete_job_api("loop"),
         api.get_job_files_api("batch"),
@@ -136,6 +203,14 @@ def test_what_the_manager_refuses_the_api_refuses(api: FileManagerAPI) -> None:
         lambda: api.get_file_api("nothing"),
         lambda: api.organize_job_files("../x"),
         lambda: api.complete_job_api("x", files=["/etc/passwd"]),
+        lambda: api.update_job_api("nobody", pinned=True),
+        lambda: api.delete_job_files_api("nobody"),
+        lambda: api.destroy_job_files_api(".."),
+        lambda: api.restore_job_files_api("nobody"),
+        lambda: api.cleanup_old_files_api(-1),
+        lambda: api.plan_cleanup_api(36_501),
+        lambda: api.save_cleanup_plan_api(allow=["everything"]),
+        lambda: api.apply_cleanup_plan_api("none"),
     ]
     for call in calls:
         with pytest.raises(ComfyFilesError):

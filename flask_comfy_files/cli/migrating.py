@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, TextIO
 
 import click
@@ -120,14 +120,20 @@ def _progress(*, is_wanted: bool) -> Iterator[Progress | None]:
         yield None
         return
     began_at = time.monotonic()
-    with click.progressbar(length=1, label="Migrating", file=sys.stderr, show_pos=True) as bar:
+    with ExitStack() as stack:
+        bar: Any = None
 
         def advance(done: int, total: int, size: int) -> None:
-            bar.length = total
+            nonlocal bar
             elapsed_s = max(time.monotonic() - began_at, 1e-3)
-            bar.label = (
-                f"Migrating, {done / elapsed_s:.0f} files/s, {size_text(int(size / elapsed_s))}/s"
-            )
+            rate = f"{done / elapsed_s:.0f} files/s, {size_text(int(size / elapsed_s))}/s"
+            if bar is None:  # not before it is known that there is something to do
+                bar = stack.enter_context(
+                    click.progressbar(
+                        length=total, label=f"Migrating, {rate}", file=sys.stderr, show_pos=True
+                    )
+                )
+            bar.label = f"Migrating, {rate}"
             bar.update(done - bar.pos)
 
         yield advance

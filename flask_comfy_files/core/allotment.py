@@ -13,7 +13,11 @@ from typing import Any
 
 from flask_comfy_files.core import durable
 from flask_comfy_files.core.catalog.session import Reader
-from flask_comfy_files.core.errors import ConflictError, IdentifierCaseError
+from flask_comfy_files.core.errors import (
+    ConflictError,
+    IdentifierCaseError,
+    JobInOtherProjectError,
+)
 from flask_comfy_files.core.filing import Arrival, Filing, JobIdentity, unowned_record
 from flask_comfy_files.core.layout import comparable, legacy_path
 from flask_comfy_files.core.legacy import unowned_line
@@ -53,60 +57,72 @@ class Allotment:
             key=lambda pair: pair[0].job_id,
         )
         changes = []
-        for _, group in groupby(owned, key=lambda pair: pair[0].job_id):
-            pairs = list(group)
-            change = self._job_line(reader, pairs[0][0], [found.arrival for _, found in pairs])
+        for job_id, group in groupby(owned, key=lambda pair: pair[0].job_id):
+            found = [(owner, entry.arrival) for owner, entry in group]
+            change = self._job_line(reader, job_id, found)
             if change is not None:
                 changes.append(change)
         unowned = [found.arrival for found in files if found.owner is None]
         return [*changes, *(self._legacy_line(reader, arrival) for arrival in unowned)]
 
-    def _job_line(self, reader: Reader, owner: Owner, arrivals: Sequence[Arrival]) -> Change | None:
+    def _job_line(
+        self, reader: Reader, job_id: str, found: Sequence[tuple[Owner, Arrival]]
+    ) -> Change | None:
         try:
-            standing = self._standing(reader, owner)
+            standing = self._standing(reader, job_id, [owner for owner, _ in found])
         except ConflictError as error:
-            self.failed += [
-                LeftFile(path=arrival.path, reason=error.code, bytes=arrival.size)
-                for arrival in arrivals
-            ]
+            self._fail([arrival for _, arrival in found], error.code)
             return None
-        given = self._paths.setdefault(owner.job_id, set())
+        contrary = [arrival for owner, arrival in found if _contradicts(owner, standing.project_id)]
+        self._fail(contrary, JobInOtherProjectError.code)
+        arrivals = [arrival for _, arrival in found if arrival not in contrary]
+        if not arrivals:
+            return None
+        given = self._paths.setdefault(job_id, set())
         filing = Filing(
-            JobIdentity(self.root, owner.job_id, standing.project_id, None),
+            JobIdentity(self.root, job_id, standing.project_id, None),
             self.at,
             taken={*standing.paths, *given},
             originals=[*standing.originals, *(arrival.path for arrival in arrivals)],
             exists=self._exists,
         )
         records = [filing.record(arrival) for arrival in arrivals]
-        is_first = not standing.is_known and not given
         given |= {record.path for record in records}
         return {
-            "kind": "job" if is_first else "add",
-            "job_id": owner.job_id,
+            "kind": "add" if standing.is_known else "job",
+            "job_id": job_id,
             "project_id": standing.project_id,
             "operation": self.operation,
-            "state": {},
+            "state": {"reason": None} if "reason" in standing.state else {},
             "files": [file_to_stored(record) for record in records],
         }
 
-    def _standing(self, reader: Reader, owner: Owner) -> Standing:
-        """Say what is known of a job; a tag tells its project only as long as nobody else does.
+    def _fail(self, arrivals: Iterable[Arrival], reason: str) -> None:
+        self.failed += [
+            LeftFile(path=arrival.path, reason=reason, bytes=arrival.size) for arrival in arrivals
+        ]
+
+    def _standing(self, reader: Reader, job_id: str, owners: Sequence[Owner]) -> Standing:
+        """Say what is known of a job; its files tell its project only as long as nobody else does.
 
         Raises:
-            ConflictError: It contradicts what the library knows, or what this migration has said.
+            IdentifierCaseError: The library, or this migration, knows an id in another case.
         """
-        known = reader.find_job(owner.job_id)
-        is_told = known is not None and owner.evidence is not Evidence.LIST
+        known = reader.find_job(job_id)
+        if known is None and job_id in self._jobs:  # by a rehearsal, which records nothing
+            return self._jobs[job_id]
+        told = [owner.project_id for owner in sorted(owners, key=_is_listed) if owner.project_id]
         request = Request(
-            job_id=owner.job_id,
-            project_id=None if is_told else owner.project_id,
+            job_id=job_id,
+            project_id=told[0] if told and known is None else None,
             default_project=self.default_project,
         )
         standing = find_standing(reader, request)
-        self._require_one_spelling("job_id", owner.job_id)
+        self._require_one_spelling("job_id", job_id)
         self._require_one_spelling("project_id", standing.project_id)
-        return self._jobs.setdefault(owner.job_id, standing) if known is None else standing
+        if known is None:
+            self._jobs[job_id] = standing
+        return standing
 
     def _require_one_spelling(self, name: str, identifier: str) -> None:
         other = self._spellings.setdefault((name, comparable(identifier)), identifier)
@@ -127,6 +143,15 @@ class Allotment:
 
     def _exists(self, path: str) -> bool:
         return durable.find_status(self.root, path) is not None
+
+
+def _is_listed(owner: Owner) -> bool:
+    return owner.evidence is Evidence.LIST
+
+
+def _contradicts(owner: Owner, project_id: str) -> bool:
+    """Say whether the host files a job under another project than the one that it has; a tag may be outdated."""
+    return _is_listed(owner) and owner.project_id not in {None, project_id}
 
 
 def stored_files(changes: Iterable[Change]) -> list[Mapping[str, Any]]:

@@ -36,6 +36,7 @@ from flask_comfy_files.core.standing import Standing, find_standing
 
 @dataclass(slots=True)
 class _Ledger:
+    seen: set[str] = field(default_factory=set)
     chosen: list[FileRecord] = field(default_factory=list)
     already: list[FileRecord] = field(default_factory=list)
     assigned: list[Mapping[str, Any]] = field(default_factory=list)
@@ -43,10 +44,9 @@ class _Ledger:
     failed: list[LeftFile] = field(default_factory=list)
 
 
-def get_legacy(catalog: Catalog) -> LegacyFiles:
+def get_legacy(reader: Reader) -> LegacyFiles:
     """Return the files that belong to no job."""
-    with catalog.reading() as reader:
-        files = reader.legacy_files()
+    files = reader.legacy_files()
     return LegacyFiles(
         files=files,
         file_count=len(files),
@@ -83,6 +83,9 @@ def _choose(root: str, reader: Reader, job_id: str, key: str, ledger: _Ledger) -
     if record is None:
         ledger.skipped.append(LeftFile(path=key, reason=SkipReason.NOT_FOUND))
         return
+    if record.file_id in ledger.seen:  # named by its path and by its id
+        return
+    ledger.seen.add(record.file_id)
     if record.job_id == job_id:
         ledger.already.append(record)
         return

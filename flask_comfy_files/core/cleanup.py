@@ -19,7 +19,7 @@ from flask_comfy_files.core.catalog.catalog import Catalog
 from flask_comfy_files.core.catalog.queries import AgeRow, TrashRow
 from flask_comfy_files.core.catalog.session import Reader
 from flask_comfy_files.core.deletion import JOBS_AT_ONCE, Deletion, new_operation
-from flask_comfy_files.core.disposal import Purged, trash_jobs
+from flask_comfy_files.core.disposal import Purged, Trashed, trash_jobs
 from flask_comfy_files.core.errors import CleanupRunningError, PlanStaleError
 from flask_comfy_files.core.examination import Examined, examine
 from flask_comfy_files.core.layout import PROJECTS, STATE
@@ -152,7 +152,8 @@ class Cleanup:
             yield  # no library was begun, so there is nothing to clean up
             return
         with plans.only_cleanup(self._root):
-            if self._catalog.is_behind():  # or jobs that a crash has left half deleted would be chosen again
+            # Or jobs that a crash has left half deleted would be chosen again.
+            if self._catalog.is_behind():
                 with changing(self._root, self._catalog):
                     pass
             yield
@@ -209,8 +210,9 @@ class Cleanup:
                 continue
             account.delete(choice, len(examined.doomed), examined.size, examined.skipped)
             deleted.append(_as_trashed(choice, examined, now))
-            if examined.empties_folder:
-                emptied.setdefault(examined.project_id, set()).add(examined.job_id)
+            if examined.empties_folder or not examined.has_folder:
+                own = {examined.job_id} if examined.has_folder else set()
+                emptied.setdefault(examined.project_id, set()).update(own)
         account.folders = sum(map(len, emptied.values())) + self._emptied_projects(emptied)
         self._rehearse_purge(reader, account, deleted, now)
         return account.report(self._days(days), None)
@@ -279,30 +281,29 @@ class Cleanup:
         with self._catalog.reading() as reader:
             looked_at = [(choice, self._examine(reader, choice)) for choice in batch]
         with changing(self._root, self._catalog) as writer:
-            going = []
-            for choice, examined in looked_at:
-                job = writer.find_job(choice.job.job_id)
-                if job is None or job.seq != choice.job.seq:
-                    account.pass_over(choice)
-                elif examined.held or examined.failed:
-                    account.hold(choice, examined)
-                else:
-                    going.append((choice, examined))
-            if not going:
-                return
+            changed = {
+                choice.job.job_id
+                for choice, _ in looked_at
+                if (job := writer.find_job(choice.job.job_id)) is None or job.seq != choice.job.seq
+            }
+            going = [
+                examined
+                for _, examined in looked_at
+                if not (examined.job_id in changed or examined.held or examined.failed)
+            ]
             try:
-                trashed = trash_jobs(
-                    self._root, writer, operation, [examined for _, examined in going]
-                )
+                trashed = trash_jobs(self._root, writer, operation, going) if going else Trashed()
             except OSError as error:
                 durable.refuse("Moving to the trash in", "", error)
         account.folders += trashed.folders
-        for choice, examined in going:
+        for choice, examined in looked_at:
             failure = trashed.failed.get(examined.job_id)
-            if failure is None:
-                account.delete(choice, len(examined.doomed), examined.size, examined.skipped)
-            else:
+            if examined.job_id in changed:
+                account.pass_over(choice)
+            elif failure or examined.held or examined.failed:
                 account.hold(choice, examined, failure)
+            else:
+                account.delete(choice, len(examined.doomed), examined.size, examined.skipped)
 
     def _purge(self, account: Account, operation: dict[str, Any]) -> None:
         with self._catalog.reading() as reader:

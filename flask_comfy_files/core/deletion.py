@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from flask_comfy_files.core import durable
+from flask_comfy_files.core import durable, trash
 from flask_comfy_files.core.catalog.catalog import Catalog
 from flask_comfy_files.core.catalog.queries import JobRow, TrashRow
 from flask_comfy_files.core.catalog.session import Reader, Writer
@@ -21,8 +22,9 @@ from flask_comfy_files.core.errors import (
     JobTrashedError,
 )
 from flask_comfy_files.core.examination import Examined, examine
+from flask_comfy_files.core.layout import STATE
 from flask_comfy_files.core.records import FileRecord, LeftFile, SkipReason, Tally, iso_utc
-from flask_comfy_files.core.recovery import changing
+from flask_comfy_files.core.recovery import changing, reading
 from flask_comfy_files.core.reports import (
     DeletionReport,
     PurgeReport,
@@ -72,9 +74,10 @@ class Deletion:
                 for row in writer.trash(job_id)
                 if row.entry == report.operation_id or not is_alive
             ]
-            self.purge(writer, operation, rows, purged)
+            self._purge(writer, operation, rows, purged)
         return replace(
             report,
+            deleted_files=report.deleted_files - len(purged.failed),
             bytes_trashed=0,
             bytes_freed=purged.freed.bytes,
             failed=(*report.failed, *purged.failed),
@@ -89,6 +92,9 @@ class Deletion:
             ConflictError: Meanwhile its id belongs to another project, or is known in another case.
         """
         operation = new_operation("restore", self._clock())
+        with reading(self._root, self._catalog) as reader:  # where nothing is, nothing is begun
+            if reader.find_job(job_id) is None and find_last_deletion(reader, job_id) is None:
+                raise JobNotFoundError(job_id)
         with changing(self._root, self._catalog) as writer:
             row = find_last_deletion(writer, job_id)
             before = writer.files_of_job(job_id)
@@ -101,13 +107,12 @@ class Deletion:
                 restored = restore_job(self._root, writer, operation, row)
             except OSError as error:
                 durable.refuse("Restoring", job_id, error)
-            if writer.find_job(job_id) is None:  # nothing of it could be moved
-                raise self.why_not_known(writer, job_id)
-            return _restored(writer, job_id, before, restored, str(operation["id"]))
+            report = _restored(writer, job_id, before, restored, str(operation["id"]))
+            return replace(report, project_id=row.project_id)
 
     def get_trash(self) -> Trash:
         """Return everything in the trash, oldest first."""
-        with self._catalog.reading() as reader:
+        with reading(self._root, self._catalog) as reader:
             totals = reader.trash_totals()
             jobs = tuple(self._as_trashed(row) for row in reader.trash())
         return Trash(jobs=jobs, files=totals.files, bytes=totals.bytes)
@@ -116,12 +121,13 @@ class Deletion:
         """Delete everything in the trash for good."""
         operation = new_operation("purge", self._clock())
         purged = Purged()
-        while True:
+        # Where no library was begun, none is begun by this.
+        is_empty = durable.find_status(self._root, STATE) is None and not self.get_trash().jobs
+        while not is_empty:
             with changing(self._root, self._catalog) as writer:
-                rows = [row for _, row in zip(range(JOBS_AT_ONCE), writer.trash(), strict=False)]
-                if not rows:
-                    break
+                rows = list(itertools.islice(writer.trash(), JOBS_AT_ONCE))
                 self.purge(writer, operation, rows, purged)
+                is_empty = not rows
         return PurgeReport(
             purged_jobs=purged.jobs,
             purged_files=purged.files,
@@ -137,7 +143,18 @@ class Deletion:
         rows: Sequence[TrashRow],
         purged: Purged,
     ) -> None:
-        """Delete some jobs in the trash for good; for the holder of the lock."""
+        """Delete some jobs in the trash for good, and what crashes have left there; for the holder of the lock."""
+        self._purge(writer, operation, rows, purged)
+        if len(rows) < JOBS_AT_ONCE:  # the last of several batches
+            trash.sweep(self._root, writer.trash_entries())
+
+    def _purge(
+        self,
+        writer: Writer,
+        operation: dict[str, Any],
+        rows: Sequence[TrashRow],
+        purged: Purged,
+    ) -> None:
         try:
             for start in range(0, len(rows), JOBS_AT_ONCE):
                 batch = rows[start : start + JOBS_AT_ONCE]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import enum
+import errno
 import logging
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import groupby
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from flask_comfy_files.core import durable, inspection, provenance
 from flask_comfy_files.core.allotment import Attributed
@@ -31,6 +32,9 @@ QUIET_TIME: Final = timedelta(minutes=1)
 
 FILES_AT_ONCE: Final = 256
 """How many files share one append to the document, and one turn with the library's lock."""
+
+
+_Entry = TypeVar("_Entry")
 
 
 class Grouping(enum.StrEnum):
@@ -55,18 +59,34 @@ class Detection:
     def batches(self, paths: Sequence[str]) -> Iterator[list[Attributed]]:
         """Yield the files that are finished, with their owners; those that are grouped come last."""
         grouped: list[Attributed] = []
-        for batch in _in_families(paths):
+        for batch in _together(paths, family_of):
             found = self._attribute(batch)
             if self.grouping is not None:
                 grouped += [entry for entry in found if entry.owner is None]
                 found = [entry for entry in found if entry.owner is not None]
             yield found
-        owners = self._group(grouped)
-        for start in range(0, len(grouped), FILES_AT_ONCE):
-            yield [
-                _owned(entry.arrival, owners.get(entry.arrival.path))
-                for entry in grouped[start : start + FILES_AT_ONCE]
-            ]
+        yield from self._in_turn(grouped)
+
+    def _in_turn(self, files: Sequence[Attributed]) -> Iterator[list[Attributed]]:
+        """Yield batches of grouped files.
+
+        What one workflow made is in one batch, the oldest first: after an interruption the rest is grouped as
+        it would have been.
+        """
+        owners = self._group(files)
+        turns: dict[str, int] = {}
+        if self.grouping is Grouping.WORKFLOW:
+            for owner in owners.values():
+                turns.setdefault(owner.job_id, len(turns))
+
+        def turn_of(entry: Attributed) -> tuple[int, str, str]:
+            owner = owners.get(entry.arrival.path)
+            if owner is not None and owner.job_id in turns:
+                return (turns[owner.job_id], "", "")
+            return (len(turns), *family_of(entry.arrival.path))
+
+        for batch in _together(sorted(files, key=turn_of), turn_of):
+            yield [_owned(entry.arrival, owners.get(entry.arrival.path)) for entry in batch]
 
     def _attribute(self, paths: Sequence[str]) -> list[Attributed]:
         inspected = {entry.candidate.path: entry for entry in self._finished(paths)}
@@ -115,7 +135,12 @@ class Detection:
         if isinstance(seen, LeftFile):
             self.skipped.append(seen)
             return None
-        modified_at = datetime.fromtimestamp(seen.st_mtime, self.now.tzinfo)
+        try:
+            modified_at = datetime.fromtimestamp(seen.st_mtime, self.now.tzinfo)
+        except (ValueError, OverflowError):  # a year that no calendar has, and no record can hold
+            too_large = OSError(errno.EOVERFLOW, "its modification time")
+            self.failed.append(Failure(path, seen.st_size, too_large).as_left())
+            return None
         if abs(self.now - modified_at) < QUIET_TIME:
             self._skip(path, SkipReason.STILL_BEING_WRITTEN, seen.st_size)
             return None
@@ -131,12 +156,14 @@ class Detection:
             for member in members
             if (owner := self._sure_owner(member)) is not None
         }
-        sure = set(owners.values())
+        sure = {owner.job_id: owner for owner in owners.values()}
         unknown = [member for member in members if member.candidate.path not in owners]
         if len(sure) == 1:
-            (owner,) = sure
+            (owner,) = sure.values()
             owners |= {member.candidate.path: owner for member in unknown}
-        elif unknown and not sure and provenance.has_ten_digits(unknown[0].candidate.path):
+        elif not sure and any(
+            provenance.has_ten_digits(member.candidate.path) for member in unknown
+        ):
             seeds = frozenset[str]().union(
                 *(provenance.seeds_of(self._graph(member)) for member in members)
             )
@@ -149,16 +176,14 @@ class Detection:
     def _sure_owner(self, member: Inspected) -> Owner | None:
         tag = member.tag
         if tag is not None:
-            return Owner(tag.job_id, tag.project_id, Evidence.TAG)
+            project_id = tag.project_id or self.hosts.projects.get(tag.job_id)
+            return Owner(tag.job_id, project_id, Evidence.TAG)
         return self.hosts.owner_of(member.candidate.path, member.identity.modified_ns)
 
     def _group(self, files: Sequence[Attributed]) -> dict[str, Owner]:
         members = [entry.arrival.inspected for entry in files]
         if self.grouping is Grouping.DAY:
-            return {
-                member.candidate.path: provenance.owner_by_day(member.modified_at)
-                for member in members
-            }
+            return _by_day(members)
         made = []
         for member in members:
             graph = self._graph(member)
@@ -196,11 +221,25 @@ def _owned(arrival: Arrival, owner: Owner | None) -> Attributed:
     return Attributed(replace(arrival, inspected=replace(inspected, candidate=candidate)), owner)
 
 
-def _in_families(paths: Sequence[str]) -> Iterator[list[str]]:
-    """Yield batches of paths in which each family is whole."""
-    batch: list[str] = []
-    for _, family in groupby(paths, key=family_of):
-        members = list(family)
+def _by_day(members: Sequence[Inspected]) -> dict[str, Owner]:
+    """Return the owners of files by the day of the first of their family, which midnight must not part."""
+    first: dict[tuple[str, str], datetime] = {}
+    for member in members:
+        family = family_of(member.candidate.path)
+        first[family] = min(first.get(family, member.modified_at), member.modified_at)
+    return {
+        member.candidate.path: provenance.owner_by_day(first[family_of(member.candidate.path)])
+        for member in members
+    }
+
+
+def _together(
+    entries: Sequence[_Entry], group_of: Callable[[_Entry], Hashable]
+) -> Iterator[list[_Entry]]:
+    """Yield batches in which each group of neighbours is whole."""
+    batch: list[_Entry] = []
+    for _, group in groupby(entries, key=group_of):
+        members = list(group)
         if batch and len(batch) + len(members) > FILES_AT_ONCE:
             yield batch
             batch = []

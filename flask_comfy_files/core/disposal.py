@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from flask_comfy_files.core import durable, looking, trash
@@ -18,7 +18,7 @@ from flask_comfy_files.core.catalog.session import Reader, Writer
 from flask_comfy_files.core.examination import Examined
 from flask_comfy_files.core.inspection import Failure
 from flask_comfy_files.core.layout import PROJECTS, TRASH, job_folder, split, trash_folder
-from flask_comfy_files.core.placement import MISSING, Stored, free_path_beside
+from flask_comfy_files.core.placement import FOUND, MISSING, Stored, free_path_beside
 from flask_comfy_files.core.records import FileRecord, LeftFile, left_to_dict
 from flask_comfy_files.core.trash import Freed
 
@@ -46,7 +46,12 @@ def trash_jobs(
     entry = operation["id"]
     trashed = Trashed()
     changes = [_trashing(root, operation, examined) for examined in jobs]
-    moves = {examined.job_id: trash.into_trash(examined.doomed, entry) for examined in jobs}
+    moves = {
+        examined.job_id: trash.into_trash(
+            [replace(record, missing=False) for record in examined.doomed], entry
+        )
+        for examined in jobs
+    }
     folders = [trash_folder(entry, job_id) for job_id in moves if moves[job_id]]
     touched = [parent for folder in folders for parent in durable.make_folders(root, folder)]
     lines = writer.append(changes)
@@ -80,11 +85,12 @@ def _trashing(root: str, operation: Operation, examined: Examined) -> dict[str, 
         "failed": [left_to_dict(left) for _, left in examined.failed],
     }
     gone = {record.file_id: MISSING for record in examined.gone if not record.missing}
+    found = {record.file_id: FOUND for record in examined.doomed if record.missing}
     return {
         "kind": "state",
         "job_id": examined.job_id,
         "operation": operation,
-        "files": gone,
+        "files": {**gone, **found},
         "trash": facts,
     }
 
@@ -92,10 +98,14 @@ def _trashing(root: str, operation: Operation, examined: Examined) -> dict[str, 
 def _emptied(root: str, examined: Examined) -> list[str]:
     """Return the folders that are empty once a job's files have gone: its own, and perhaps its project's."""
     folder = job_folder(examined.project_id, examined.job_id)
-    if not examined.empties_folder:
+    if examined.has_folder and not examined.empties_folder:
         return []
+    own = [folder] if examined.has_folder else []
     above, name = split(folder)
-    return [folder] if looking.holds_more_than(root, above, name) else [folder, above]
+    try:
+        return own if looking.holds_more_than(root, above, name) else [*own, above]
+    except OSError:
+        return own  # gone as well
 
 
 def take_back(reader: Reader, change: Change) -> dict[str, Any]:
@@ -129,17 +139,29 @@ class Restored:
 def restore_job(root: str, writer: Writer, operation: Operation, row: TrashRow) -> Restored:
     """Move a job out of the trash to where it was, and beside what has taken a name meanwhile.
 
+    A file that somebody has taken out of the trash is missing from now on, as long as another is there.
+
     Raises:
         OSError: The disk refused; the next change finishes what was recorded.
     """
-    records = writer.trashed_files(row.job_id, row.entry)
+    before = writer.trashed_files(row.job_id, row.entry)
+    gone = _gone_from_trash(root, before, row.entry)
+    records = _overlaid(before, gone)
     renamed = _renamed(root, writer, records)
+    state = {"restored_at": operation["at"], **({"reason": None} if records else {})}
     change = {
         "kind": "state",
         "job_id": row.job_id,
         "operation": operation,
-        "state": {"restored_at": operation["at"]},
-        "files": {file_id: {"path": path} for file_id, path in renamed.items()},
+        "state": state,
+        "files": {
+            record.file_id: {
+                **gone.get(record.file_id, {}),
+                **({"path": renamed[record.file_id]} if record.file_id in renamed else {}),
+            }
+            for record in records
+            if record.file_id in gone or record.file_id in renamed
+        },
         "restore": {"entry": row.entry},
     }
     folder = job_folder(row.project_id, row.job_id)
@@ -155,16 +177,35 @@ def restore_job(root: str, writer: Writer, operation: Operation, row: TrashRow) 
     return Restored(records) if failure is None else Restored((), _as_left(*failure))
 
 
-def _renamed(root: str, writer: Writer, records: Iterable[FileRecord]) -> dict[str, str]:
+def _gone_from_trash(
+    root: str, records: Iterable[FileRecord], entry: str
+) -> dict[str, Mapping[str, Any]]:
+    """Return overlays for files that are not where they should rest; none where all are gone, as with a mount."""
+    resting = [record for record in records if not record.missing]
+    gone = {
+        record.file_id: MISSING
+        for record in resting
+        if durable.find_status(root, trash.place_in_trash(record, entry)) is None
+    }
+    return gone if len(gone) < len(resting) else {}
+
+
+def _renamed(root: str, writer: Writer, records: Sequence[FileRecord]) -> dict[str, str]:
     """Return new paths, by file id, for those whose path now belongs to another file."""
     renamed: dict[str, str] = {}
+    coming = {record.path for record in records}
 
     def is_taken(path: str) -> bool:
         return path in renamed.values() or writer.owner_of(path) is not None
 
+    def is_occupied(record: FileRecord) -> bool:
+        return not record.missing and durable.find_status(root, record.path) is not None
+
     for record in records:
-        if is_taken(record.path) or durable.find_status(root, record.path) is not None:
-            renamed[record.file_id] = free_path_beside(root, record.path, is_taken)
+        if is_taken(record.path) or is_occupied(record):
+            renamed[record.file_id] = free_path_beside(
+                root, record.path, lambda path: path in coming or is_taken(path)
+            )
     return renamed
 
 
@@ -187,14 +228,14 @@ def purge_jobs(
         OSError: The disk refused; the next change finishes what was recorded.
     """
     files = [writer.trashed_files(row.job_id, row.entry) for row in rows]
-    going = {record.file_id for records in files for record in records}
+    heirs = _Heirs(writer, itertools.chain.from_iterable(files))
     changes = [
         {
             "kind": "state",
             "job_id": row.job_id,
             "operation": operation,
             "files": {},
-            "twins": _heirs(writer, records, going),
+            "twins": heirs.of(records),
             "purge": {"entry": row.entry},
         }
         for row, records in zip(rows, files, strict=True)
@@ -207,21 +248,36 @@ def purge_jobs(
         purged.failed += left
         purged.files += sum(not record.missing for record in records) - len(left)
         purged.jobs += 1
+    # Or a power cut would bring back what no record speaks of any more.
+    durable.sync_folders(root, [TRASH, *dict.fromkeys(f"{TRASH}/{row.entry}" for row in rows)])
     writer.advance(lines)
 
 
-def _heirs(
-    writer: Writer, records: Iterable[FileRecord], going: set[str]
-) -> dict[str, dict[str, str | None]]:
-    """Return overlays for the files that share bytes with those that go: one of them counts the bytes now."""
-    overlays: dict[str, dict[str, str | None]] = {}
-    for record in records:
-        sharers = [file_id for file_id in writer.sharers_of(record.file_id) if file_id not in going]
-        heir = record.same_file_as if record.same_file_as not in going else None
-        for file_id in sharers:
-            overlays[file_id] = {"same_file_as": heir}
-            heir = heir or file_id
-    return overlays
+class _Heirs:
+    """Who counts the bytes of files that go for good: of those that share them, one."""
+
+    def __init__(self, writer: Writer, going: Iterable[FileRecord]) -> None:
+        self._writer = writer
+        self._going = {record.file_id: record for record in going}
+        self._heirs: dict[str, str] = {}
+
+    def of(self, records: Iterable[FileRecord]) -> dict[str, dict[str, str | None]]:
+        """Return overlays for the files that share bytes with some of those that go."""
+        return {
+            file_id: {"same_file_as": self._heir(record, file_id)}
+            for record in records
+            for file_id in self._writer.sharers_of(record.file_id)
+            if file_id not in self._going
+        }
+
+    def _heir(self, record: FileRecord, file_id: str) -> str | None:
+        """Return with whom a file shares its bytes from now on; ``None`` for the heir itself."""
+        while record.same_file_as in self._going:
+            record = self._going[record.same_file_as]
+        if record.same_file_as is not None:
+            return record.same_file_as
+        heir = self._heirs.setdefault(record.file_id, file_id)
+        return None if heir == file_id else heir
 
 
 def _as_left(stored: Stored, error: trash.MoveError) -> LeftFile:
@@ -234,19 +290,12 @@ def _folders(moves: Iterable[Sequence[Stored]]) -> list[str]:
     return trash.folders_of(itertools.chain.from_iterable(moves))
 
 
-def interrupted(writer: Writer, lines: Sequence[Line]) -> list[tuple[Change, list[Stored], bool]]:
-    """Return the deletions and restorations among unfinished lines: each with its moves, and whether they stand.
-
-    A line that takes back another leaves the moves of the first, and they do not stand.
-    """
-    first: dict[str, Change] = {}
-    last: dict[str, Change] = {}
-    for line in lines:
-        if "trash" in line.change or "restore" in line.change:
-            first.setdefault(line.change["job_id"], line.change)
-            last[line.change["job_id"]] = line.change
+def interrupted(writer: Writer, lines: Iterable[Line]) -> list[tuple[Change, list[Stored]]]:
+    """Return the deletions and restorations among unfinished lines, each with its moves."""
     return [
-        (change, _moves(writer, change), last[job_id] is change) for job_id, change in first.items()
+        (line.change, _moves(writer, line.change))
+        for line in lines
+        if "trash" in line.change or "restore" in line.change
     ]
 
 
@@ -254,13 +303,33 @@ def _moves(writer: Writer, change: Change) -> list[Stored]:
     overlays = change.get("files", {})
     if "trash" in change:
         facts = change["trash"]
-        staying = {*facts["kept"], *overlays}
+        # One that gets another path came out of the trash before, and was moved back for this line.
+        staying = {*facts["kept"], *(key for key in overlays if "path" in overlays[key])}
         records = writer.files_of_job(change["job_id"])
         going = [record for record in records if record.file_id not in staying]
-        return trash.into_trash(going, facts["entry"])
+        return trash.into_trash(_overlaid(going, overlays), facts["entry"])
     entry = change["restore"]["entry"]
-    new_paths = {file_id: overlay["path"] for file_id, overlay in overlays.items()}
-    return trash.out_of_trash(writer.trashed_files(change["job_id"], entry), entry, new_paths)
+    records = writer.trashed_files(change["job_id"], entry)
+    new_paths = {key: overlay["path"] for key, overlay in overlays.items() if "path" in overlay}
+    return trash.out_of_trash(_overlaid(records, overlays), entry, new_paths)
+
+
+def _overlaid(
+    records: Iterable[FileRecord], overlays: Mapping[str, Mapping[str, Any]]
+) -> list[FileRecord]:
+    """Return records with what their line says of being missing, which no reader knows yet."""
+    return [
+        replace(record, missing=overlays.get(record.file_id, {}).get("missing", record.missing))
+        for record in records
+    ]
+
+
+def tidy(root: str, writer: Writer, change: Change, moves: Sequence[Stored]) -> None:
+    """Remove what an interrupted deletion or restoration has left empty."""
+    trash.tidy(root, moves)
+    job = writer.find_job(change["job_id"])
+    if "trash" in change and job is not None:
+        durable.remove_empty_folders(root, job_folder(job.project_id, job.job_id), PROJECTS)
 
 
 def finish_purges(root: str, writer: Writer, lines: Sequence[Line]) -> None:

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final, NoReturn
 
 from flask_comfy_files.core.errors import ChecksumMismatchError, StorageError
-from flask_comfy_files.core.layout import split
+from flask_comfy_files.core.layout import is_in, split
 
 _FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -188,15 +188,17 @@ def remove_empty_folders(root: str, folder: str, top: str) -> int:
     What is not there is no error.
     """
     removed = 0
-    while folder != top:
+    while is_in(folder, top):
         above, name = split(folder)
         try:
             with open_folder(root, above) as parent:
                 os.rmdir(name, dir_fd=parent)
+            removed += 1
+        except FileNotFoundError:
+            pass  # a crash came between it and its parents
         except OSError:
             break
         folder = above
-        removed += 1
     return removed
 
 

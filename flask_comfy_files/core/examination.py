@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -82,17 +83,28 @@ def _sort_in(root: str, record: FileRecord, examined: Examined) -> None:
         return
     try:
         status = durable.find_status(root, record.path)
-        reason = None if status is None else why_held(root, record, status)
+        reason = _why_unseen(root, record) if status is None else why_held(root, record, status)
     except OSError as error:
         failure = Failure(record.path, record.file_size, error).as_left()
         examined.failed.append((record, failure))
         return
-    if status is None:
-        examined.gone.append(record)
-    elif reason is None:
-        examined.doomed.append(record)
-    else:
+    if reason is not None:
         examined.held.append((record, _left(record, reason)))
+    elif status is None:
+        examined.gone.append(record)
+    else:
+        examined.doomed.append(record)
+
+
+def _why_unseen(root: str, record: FileRecord) -> SkipReason | None:
+    """Say why a file that we do not see need not be gone: a link stands in the place of a folder above it."""
+    folder, _ = split(record.path)
+    while folder:
+        status = durable.find_status(root, folder)
+        if status is not None:
+            return SkipReason.LINK if stat.S_ISLNK(status.st_mode) else None
+        folder, _ = split(folder)
+    return None
 
 
 def why_held(root: str, record: FileRecord, status: os.stat_result) -> SkipReason | None:

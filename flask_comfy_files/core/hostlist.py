@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from flask_comfy_files.core.attribution import require_named_files
@@ -30,16 +30,14 @@ class HostList:
     """By path, as the host lists it."""
     claimed: dict[str, list[tuple[Run, Owner]]] = field(default_factory=dict)
     """By path, the runs whose history names it; the file's time decides."""
-
-    @property
-    def paths(self) -> list[str]:
-        """All paths that are spoken of."""
-        return [*self.named, *self.claimed]
+    projects: dict[str, str] = field(default_factory=dict)
+    """By job, its project, where the host says it."""
 
     def owner_of(self, path: str, modified_ns: int) -> Owner | None:
         """Return the one job that a file is given to, if it is one."""
         if path in self.named:
-            return self.named[path]
+            owner = self.named[path]
+            return replace(owner, project_id=self.projects.get(owner.job_id))
         fitting = [
             owner
             for run, owner in self.claimed.get(path, ())
@@ -79,7 +77,11 @@ def _read_job(field_name: str, entry: object, found: HostList) -> None:
     project_id = entry.get("project_id")
     if project_id is not None:
         require_identifier(f"{field_name}.project_id", project_id)
-    owner = Owner(job_id, project_id, Evidence.LIST)
+        known = found.projects.setdefault(job_id, project_id)
+        if known != project_id:
+            problem = f"is not {known!r}, which another entry says of job {job_id!r}"
+            raise InvalidInputError(f"{field_name}.project_id", project_id, problem)
+    owner = Owner(job_id, None, Evidence.LIST)
     for named in _named_files(field_name, entry["files"]):
         if found.named.setdefault(named, owner) != owner:
             other = found.named[named].job_id

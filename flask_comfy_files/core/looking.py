@@ -47,6 +47,15 @@ def holds_more_than(root: str, folder: str, name: str) -> bool:
         return any(entry.name != name for entry in entries)
 
 
+def names_in(root: str, folder: str) -> list[str]:
+    """Return the names in a folder; none where there is no such folder, or it cannot be read."""
+    try:
+        with open_folder(root, folder) as descriptor, os.scandir(descriptor) as entries:
+            return [entry.name for entry in entries]
+    except OSError:
+        return []
+
+
 def list_folder(root: str, folder: str) -> list[tuple[str, os.stat_result]]:
     """Return the names in a folder, with what lstat says of each; looking leaves no trace on the disk.
 

@@ -8,16 +8,18 @@ that was interrupted goes on under the same id: what it moved no longer lies abo
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from flask_comfy_files.core import durable, lock
 from flask_comfy_files.core.allotment import Allotment, Attributed, Change, stored_files
 from flask_comfy_files.core.attribution import NOT_SCANNED
 from flask_comfy_files.core.catalog.catalog import Catalog
+from flask_comfy_files.core.catalog.identity import require_root
 from flask_comfy_files.core.catalog.session import Writer
 from flask_comfy_files.core.detection import Detection, Grouping
 from flask_comfy_files.core.errors import (
@@ -25,6 +27,7 @@ from flask_comfy_files.core.errors import (
     LockTimeoutError,
     MigrationRunningError,
 )
+from flask_comfy_files.core.history import siblings
 from flask_comfy_files.core.hostlist import HostList
 from flask_comfy_files.core.inspection import Failure, Identity, Reading
 from flask_comfy_files.core.layout import (
@@ -42,9 +45,14 @@ from flask_comfy_files.core.recovery import changing
 from flask_comfy_files.core.relocation import MigrationReport, Relocation
 from flask_comfy_files.core.request import Clock
 from flask_comfy_files.core.room import require_room_for_records
-from flask_comfy_files.core.survey import Survey, family_of, sub_folders, survey
+from flask_comfy_files.core.survey import Survey, family_of, survey, survey_all
 
 _log = logging.getLogger(__name__)
+
+_OF_ONE_FOLDER: Final = frozenset(
+    {errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
+)
+"""Why one folder cannot be made while others can."""
 
 Progress = Callable[[int, int, int], None]
 """Told how many of how many files are done, and how many bytes those had."""
@@ -102,10 +110,13 @@ class Migration:
             MigrationRunningError: Another one is under way.
             OutOfSpaceError: The records would not fit; nothing was moved.
         """
+        if self._catalog.is_behind():
+            with changing(self._root, self._catalog):
+                pass  # what an interrupted one has recorded does not lie about any more
         account = Relocation()
         surveyed = self._survey(wish, account)
         if not surveyed.paths:
-            return account.report(self._root, uuid.uuid4().hex)
+            return account.report(self._root, self._end_interrupted())
         require_room_for_records(self._root, len(surveyed.paths), self._min_free_bytes)
         with changing(self._root, self._catalog):
             pass  # a library that is new gets its document, and with it our folder
@@ -119,23 +130,26 @@ class Migration:
         operation = self._begin(iso_utc(now))
         detection = Detection(self._root, now, wish.hosts, wish.grouping, Reading.WHOLE)
         allotment = Allotment(self._root, self._default_project, now, operation)
+        before = len(account.skipped) + len(account.failed)
         for batch in detection.batches(surveyed.paths):
             wanted = _wanted(batch, wish, account)
             if wanted:
                 self._move_batch(wanted, allotment, account)
             if progress is not None:
-                left = len(detection.skipped) + len(detection.failed) + len(account.failed)
-                progress(account.files + left, len(surveyed.paths), account.bytes)
+                left = sum(len(part.skipped) + len(part.failed) for part in (detection, account))
+                done = account.files + left + len(allotment.failed) - before
+                progress(done, len(surveyed.paths), account.bytes)
         write_note(self._root, MIGRATION, {**operation, "is_finished": True})
         return _report(self._root, account, detection, allotment, operation["id"])
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
-        try:
-            with lock.hold(file_path(self._root, MIGRATION_LOCK), 0):
-                yield
-        except LockTimeoutError as error:
-            raise MigrationRunningError from error
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(lock.hold(file_path(self._root, MIGRATION_LOCK), 0))
+            except LockTimeoutError as error:
+                raise MigrationRunningError from error
+            yield
 
     def _begin(self, at: str) -> dict[str, Any]:
         """Return the operation: that of a migration which was interrupted, or a new one."""
@@ -145,38 +159,70 @@ class Migration:
             write_note(self._root, MIGRATION, note)
         return {"id": note["id"], "kind": "migrate", "at": at}
 
+    def _end_interrupted(self) -> str:
+        """Return the id of a migration of nothing: that of an interrupted one, which has ended with it."""
+        if read_note(self._root, MIGRATION).get("is_finished", True):
+            return uuid.uuid4().hex
+        with self._alone():
+            operation = self._begin(iso_utc(self._clock()))
+            write_note(self._root, MIGRATION, {**operation, "is_finished": True})
+        return str(operation["id"])
+
     def _survey(self, wish: Wish, account: Relocation) -> Survey:
+        require_root(self._root)
+        look_around = survey_all if wish.recursive else survey
         try:
-            folders = sub_folders(self._root, self._exclude) if wish.recursive else []
-            surveyed = survey(self._root, folders, self._exclude)
+            surveyed = look_around(self._root, self._exclude)
         except OSError as error:
             durable.refuse("Listing", "", error)
-        account.skipped += surveyed.skipped
         known = set(surveyed.paths)
-        # What the host names is looked at wherever it lies, but for what is in the library already.
-        named = {path for path in wish.hosts.named if _may_be_named(path)}
-        claimed = {
-            path
-            for path in wish.hosts.claimed
-            if _may_be_named(path) and durable.find_status(self._root, path) is not None
-        }
-        awaited = self._awaited() & (known | named | claimed)
-        account.skipped += [
-            LeftFile(path=path, reason=SkipReason.BELONGS_TO_ANOTHER_JOB) for path in awaited
-        ]
-        paths = (known | named | claimed) - awaited
-        surveyed.paths = sorted(paths, key=lambda path: (*family_of(path), path))
+        spoken_of = self._spoken_of(wish.hosts, known, account)
+        account.skipped += [left for left in surveyed.skipped if left.path not in spoken_of]
+        account.failed += surveyed.failed
+        awaited = self._awaited()
+        surveyed.paths = []
+        for path in sorted(known | spoken_of, key=lambda path: (*family_of(path), path)):
+            if family_of(path) in awaited:
+                left = LeftFile(path=path, reason=SkipReason.BELONGS_TO_ANOTHER_JOB)
+                account.skipped.append(left)
+            else:
+                surveyed.paths.append(path)
         return surveyed
 
-    def _awaited(self) -> set[str]:
-        """Return the files that completed jobs still wait for."""
+    def _awaited(self) -> set[tuple[str, str]]:
+        """Return the families of the files that completed jobs still wait for."""
         with self._catalog.reading() as reader:
             return {
-                path
+                family_of(path)
                 for job in reader.pending_jobs()
                 for waiting in job.state["pending"].values()
                 for path, _ in waiting.get("files") or ()
             }
+
+    def _spoken_of(self, hosts: HostList, known: set[str], account: Relocation) -> set[str]:
+        """Return what the host speaks of, wherever it lies, and what ComfyUI puts beside it.
+
+        Nothing in the library is taken; what the host names and is not there is told, unless it has a record.
+        """
+        beside = {sibling for path in hosts.named for sibling in siblings(path)}
+        candidates = {*hosts.named, *hosts.claimed, *beside} - known
+        found = {
+            path
+            for path in candidates
+            if _may_be_named(path) and durable.find_status(self._root, path) is not None
+        }
+        missing = sorted(candidates & hosts.named.keys() - found)
+        if missing:
+            with self._catalog.reading() as reader:
+                missing = [path for path in missing if not reader.files_named(path)]
+        account.skipped += [
+            LeftFile(
+                path=path,
+                reason=SkipReason.NOT_FOUND if _may_be_named(path) else SkipReason.RESERVED,
+            )
+            for path in missing
+        ]
+        return found
 
     def _move_batch(
         self, files: Sequence[Attributed], allotment: Allotment, account: Relocation
@@ -203,18 +249,37 @@ class Migration:
 
     def _carry_out(self, writer: Writer, lines: Sequence[Change], account: Relocation) -> None:
         """Append the lines, move their files, and let readers see them."""
-        files = stored_files(lines)
-        targets = dict.fromkeys(split(stored["path"])[0] for stored in files)
-        touched = [
-            parent for folder in targets for parent in durable.make_folders(self._root, folder)
-        ]
+        touched: list[str] = []
+        lines = [line for line in lines if self._has_folder(line, touched, account)]
+        if not lines:
+            return
         appended = writer.append(lines)
         self._catalog.mark_disk(writer)
-        withdrawn = [stored for stored in files if not self._has_moved(stored, account)]
-        sources = [split(stored["original_path"])[0] for stored in files]
-        durable.sync_folders(self._root, dict.fromkeys([*targets, *sources, *touched]))
-        appended += writer.append([_withdrawal(lines, stored) for stored in withdrawn])
+        files = stored_files(lines)
+        withdrawn = {stored["file_id"] for stored in files if not self._has_moved(stored, account)}
+        folders = [split(stored[key])[0] for key in ("path", "original_path") for stored in files]
+        durable.sync_folders(self._root, dict.fromkeys([*folders, *touched]))
+        appended += writer.append(
+            [change for line in lines for change in _withdrawal(line, withdrawn)]
+        )
         writer.advance(appended)
+
+    def _has_folder(self, line: Change, touched: list[str], account: Relocation) -> bool:
+        """Make the folder of a line's files; where that cannot be done, no line may wait for one."""
+        folder = split(line["files"][0]["path"])[0]
+        try:
+            touched += durable.make_folders(self._root, folder)
+            with durable.open_folder(self._root, folder):
+                return True
+        except OSError as error:
+            if error.errno not in _OF_ONE_FOLDER:
+                raise
+            _log.warning("%s cannot be made, and its files were left in place: %s", folder, error)
+            account.failed += [
+                Failure(stored["original_path"], stored["file_size"], error).as_left()
+                for stored in line["files"]
+            ]
+            return False
 
     def _has_moved(self, stored: Mapping[str, Any], account: Relocation) -> bool:
         try:
@@ -245,15 +310,18 @@ def _wanted(batch: Sequence[Attributed], wish: Wish, account: Relocation) -> lis
     return [found for found in batch if found.owner is not None]
 
 
-def _withdrawal(lines: Sequence[Change], stored: Mapping[str, Any]) -> Change:
-    """Return the change that takes back the record of a file that could not be moved."""
-    return {
-        "kind": "state",
-        "job_id": stored["job_id"],
-        "operation": lines[0]["operation"],
-        "state": {},
-        "files": {stored["file_id"]: WITHDRAWN},
-    }
+def _withdrawal(line: Change, withdrawn: Collection[str]) -> Iterator[Change]:
+    """Yield the change that takes back the records of files that could not be moved, if there are any."""
+    back = [stored["file_id"] for stored in line["files"] if stored["file_id"] in withdrawn]
+    if back:
+        is_empty = line["kind"] == "job" and len(back) == len(line["files"])
+        yield {
+            "kind": "state",
+            "job_id": line["job_id"],
+            "operation": line["operation"],
+            "state": {"reason": "no file could be moved"} if is_empty else {},
+            "files": dict.fromkeys(back, WITHDRAWN),
+        }
 
 
 def _report(

@@ -40,6 +40,9 @@ WITHDRAWN: Final[Mapping[str, Any]] = {"withdrawn": True}
 MISSING: Final[Mapping[str, Any]] = {"missing": True}
 """Overlay of a record whose bytes are neither at the source nor at the target."""
 
+FOUND: Final[Mapping[str, Any]] = {"missing": False}
+"""Overlay of a record whose bytes were missing and are there again."""
+
 
 def place(root: str, stored: Stored) -> None:
     """Rename a file to its recorded path; across file systems copy it, compare, and then remove the source.
@@ -118,6 +121,17 @@ def _place_copy(root: str, stored: Stored, destination: int) -> None:
     except OSError:
         _take_back(root, copy)
         raise
+
+
+def drop_half_copy(root: str, stored: Stored) -> None:
+    """Remove what a crash has left of a copy beside a file's target; its bytes are at the source.
+
+    Raises:
+        OSError: The system refused.
+    """
+    folder, copy = split(_copy_beside(stored))
+    with contextlib.suppress(FileNotFoundError), durable.open_folder(root, folder) as parent:
+        durable.remove(parent, copy)
 
 
 def _take_back(root: str, path: str) -> None:

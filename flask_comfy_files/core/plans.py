@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from flask_comfy_files.core import durable, lock, looking
 from flask_comfy_files.core.errors import CleanupRunningError, LockTimeoutError, PlanNotFoundError
-from flask_comfy_files.core.layout import CLEANUP_LOCK, LAST_CLEANUP, PLANS, STATE, file_path, split
+from flask_comfy_files.core.layout import CLEANUP_LOCK, LAST_CLEANUP, PLANS, file_path
 from flask_comfy_files.core.notes import read_note, write_note
 from flask_comfy_files.core.records import Tally, iso_utc
 from flask_comfy_files.core.reports import CleanupPlan, CleanupReport, KeptJobs, cleanup_from_dict
@@ -101,9 +101,7 @@ class StoredPlan:
 def save_plan(root: str, plan: StoredPlan, now: datetime) -> None:
     """Keep a plan, and remove those that are too old."""
     try:
-        with durable.open_folder(root, STATE) as state:
-            if durable.make_folder(state, split(PLANS)[1]):
-                durable.sync_folder(state)
+        durable.sync_folders(root, durable.make_folders(root, PLANS))
         with durable.open_folder(root, PLANS) as folder:
             for name, status in looking.list_folder(root, PLANS):
                 if status.st_mtime < (now - 2 * PLAN_LIFETIME).timestamp():

@@ -76,21 +76,31 @@ def owners_by_workflow(made: Iterable[tuple[str, str, datetime]]) -> dict[str, O
 
 
 def seeds_of(graph: Mapping[str, Any] | None) -> frozenset[str]:
-    """Return the seeds of a graph, as a name would show them."""
-    return frozenset(_iter_seeds(graph, 0))
+    """Return the seeds of a graph, as a name would show them; one may come from another node."""
+    return frozenset() if graph is None else frozenset(_iter_seeds(graph, graph, 0))
 
 
-def _iter_seeds(value: object, depth: int) -> Iterator[str]:
+def _iter_seeds(graph: Mapping[str, Any], value: object, depth: int) -> Iterator[str]:
     if depth > _DEEPEST:
         return
     if isinstance(value, Mapping):
         for key, entry in value.items():
-            if "seed" in str(key).lower() and isinstance(entry, int | str):
-                yield str(entry)
-            yield from _iter_seeds(entry, depth + 1)
+            if "seed" in str(key).lower():
+                yield from _as_seeds(graph, entry)
+            yield from _iter_seeds(graph, entry, depth + 1)
     elif isinstance(value, list):
         for entry in value:
-            yield from _iter_seeds(entry, depth + 1)
+            yield from _iter_seeds(graph, entry, depth + 1)
+
+
+def _as_seeds(graph: Mapping[str, Any], entry: object) -> Iterator[str]:
+    match entry:
+        case int() | str():
+            yield str(entry)
+        case [str(node_id), int()]:
+            match graph.get(node_id):
+                case {"inputs": dict(inputs)}:
+                    yield from (str(held) for held in inputs.values() if isinstance(held, int))
 
 
 def digest_of(graph: Mapping[str, Any]) -> str:

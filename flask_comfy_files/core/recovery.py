@@ -12,8 +12,8 @@ from typing import Any
 from flask_comfy_files.core import disposal, durable, trash
 from flask_comfy_files.core.catalog.catalog import Catalog
 from flask_comfy_files.core.catalog.document import Change, Line
-from flask_comfy_files.core.catalog.session import Writer
-from flask_comfy_files.core.errors import ChecksumMismatchError
+from flask_comfy_files.core.catalog.session import Reader, Writer
+from flask_comfy_files.core.errors import ChecksumMismatchError, ComfyFilesError
 from flask_comfy_files.core.layout import split
 from flask_comfy_files.core.legacy import disowned_line
 from flask_comfy_files.core.placement import (
@@ -39,6 +39,19 @@ def changing(root: str, catalog: Catalog, lock_timeout_s: float | None = None) -
             recover(root, writer)
         sweep_copies(root)
         yield writer
+
+
+@contextlib.contextmanager
+def reading(root: str, catalog: Catalog) -> Iterator[Reader]:
+    """Read a library, after finishing what a crash has left, if nobody else is at it."""
+    if catalog.is_behind():
+        with (
+            contextlib.suppress(ComfyFilesError, OSError),
+            changing(root, catalog, lock_timeout_s=0),
+        ):
+            _log.info("the index of %s was behind its document", root)
+    with catalog.reading() as reader:
+        yield reader
 
 
 def recover(root: str, writer: Writer) -> None:
@@ -78,7 +91,7 @@ def recover(root: str, writer: Writer) -> None:
             [*(entry.as_change() for entry in corrections.values()), *disowned, *moved_back]
         )
     except OSError as error:
-        durable.refuse("Finishing what a crash has left in", "", error)
+        durable.refuse("Finishing what a crash has left in", str(error.filename or ""), error)
     writer.advance([*lines, *corrected])
     _log.info("%d changes behind the index were looked at, and are finished", len(lines))
 
@@ -86,14 +99,12 @@ def recover(root: str, writer: Writer) -> None:
 def _finish_deletions(root: str, writer: Writer, touched: dict[str, None]) -> list[dict[str, Any]]:
     """Bring deleted jobs into the trash and restored ones out of it, or as they were; return the corrections."""
     corrections: list[dict[str, Any]] = []
-    for change, moves, stands in disposal.interrupted(writer, writer.unfinished):
-        finished = trash.finish(root, moves if stands else trash.back(moves))
-        if finished.is_undone and not stands:
-            raise OSError(errno.EIO, "a file can be moved neither forth nor back")
+    for change, moves in disposal.interrupted(writer, writer.unfinished):
+        finished = trash.finish(root, moves)
         for folder in trash.folders_of(moves):
             touched |= dict.fromkeys(_with_parents(folder))
         taken_back = disposal.take_back(writer, change) if finished.is_undone else {}
-        trash.tidy(root, moves)
+        disposal.tidy(root, writer, change, moves)
         if taken_back or finished.overlays:
             operation = {**change["operation"], "id": uuid.uuid4().hex, "kind": "recover"}
             corrections.append(

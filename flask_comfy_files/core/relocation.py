@@ -168,7 +168,7 @@ class Relocation:
             failed=tuple(self.failed),
             jobs=tuple(MigratedJob(**self._jobs[job_id]) for job_id in sorted(self._jobs)),
             file_types=dict(sorted(self._types.items())),
-            duplicates=tuple(_duplicates(root, self._alike)),
+            duplicates=tuple(sorted(_duplicates(root, self._alike), key=lambda found: found.paths)),
             moves=tuple(self._moves),
             dry_run=operation_id is None,
             operation_id=operation_id,

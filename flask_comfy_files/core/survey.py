@@ -3,58 +3,84 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import fnmatch
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from flask_comfy_files.core import durable
 from flask_comfy_files.core.attribution import NOT_SCANNED, unfit_name
+from flask_comfy_files.core.inspection import Failure
 from flask_comfy_files.core.layout import is_reserved, split
 from flask_comfy_files.core.records import LeftFile, SkipReason
 
 
 @dataclass(slots=True)
 class Survey:
-    """The files that were found, those of one family side by side, and what is never taken."""
+    """The files that were found, those of one family side by side, and what is never taken.
+
+    ``failed`` are the folders that the system did not let us look into.
+    """
 
     paths: list[str] = field(default_factory=list)
     skipped: list[LeftFile] = field(default_factory=list)
+    failed: list[LeftFile] = field(default_factory=list)
 
 
-def survey(root: str, folders: Sequence[str], exclude: Sequence[str]) -> Survey:
-    """List the output root, and the given sub-folders with all that is in them.
-
-    The library's own folders, and whatever a pattern names, are not looked into.
+def survey(root: str, exclude: Sequence[str]) -> Survey:
+    """List the output root, and no folder in it; what a pattern names is passed over.
 
     Raises:
         OSError: The output root cannot be listed.
     """
+    return _survey(root, exclude, lambda _path: False)
+
+
+def survey_all(root: str, exclude: Sequence[str]) -> Survey:
+    """List the output root with its sub-folders, but for the library's own, hidden ones, and links.
+
+    Raises:
+        OSError: The output root cannot be listed.
+    """
+    return _survey(root, exclude, _may_be_entered)
+
+
+def _survey(root: str, exclude: Sequence[str], may_be_entered: Callable[[str], bool]) -> Survey:
     found = Survey()
-    waiting = ["", *folders]
+    waiting = [""]
     while waiting:
         inside = waiting.pop()
-        for path, entry in _entries(root, inside):
-            if is_reserved(path) or _is_excluded(path, exclude):
-                continue
-            if not entry.is_dir(follow_symlinks=False):
-                _sort_in(path, entry, found)
-            elif inside and path not in NOT_SCANNED and not entry.name.startswith("."):
-                waiting.append(path)
+        try:
+            folders = _look_into(root, inside, exclude, found)
+        except FileNotFoundError:
+            if not inside:
+                raise
+        except OSError as error:
+            if not inside:
+                raise
+            found.failed.append(Failure(inside, 0, error).as_left())
+        else:
+            waiting += filter(may_be_entered, folders)
     found.paths.sort(key=lambda path: (*family_of(path), path))
     return found
 
 
-def sub_folders(root: str, exclude: Sequence[str]) -> list[str]:
-    """Return the folders directly in the output root that a migration of everything looks into."""
-    return [
-        path
-        for path, entry in _entries(root, "")
-        if entry.is_dir(follow_symlinks=False)
-        and path not in NOT_SCANNED
-        and not path.startswith(".")
-        and not _is_excluded(path, exclude)
-    ]
+def _look_into(root: str, folder: str, exclude: Sequence[str], found: Survey) -> list[str]:
+    """Take down the files of a folder, and return the folders in it."""
+    folders = []
+    for path, entry in _entries(root, folder):
+        if is_reserved(path) or _is_excluded(path, exclude):
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            folders.append(path)
+        else:
+            _sort_in(path, entry, found)
+    return folders
+
+
+def _may_be_entered(path: str) -> bool:
+    return path not in NOT_SCANNED and not split(path)[1].startswith(".")
 
 
 def family_of(path: str) -> tuple[str, str]:
@@ -67,16 +93,14 @@ def family_of(path: str) -> tuple[str, str]:
 
 
 def _entries(root: str, folder: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    with contextlib.ExitStack() as stack:
-        try:
-            descriptor = stack.enter_context(durable.open_folder(root, folder))
-            entries = stack.enter_context(os.scandir(descriptor))
-        except OSError:
-            if not folder:
-                raise
-            return
-        for entry in entries:
-            yield (f"{folder}/{entry.name}" if folder else entry.name), entry
+    with durable.open_folder(root, folder) as descriptor:
+        # Not of our own user: then the folder's time of access may show that it was read.
+        with contextlib.suppress(PermissionError):
+            flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
+            fcntl.fcntl(descriptor, fcntl.F_SETFL, flags | os.O_NOATIME)
+        with os.scandir(descriptor) as entries:
+            for entry in entries:
+                yield (f"{folder}/{entry.name}" if folder else entry.name), entry
 
 
 def _is_excluded(path: str, exclude: Sequence[str]) -> bool:

@@ -7,17 +7,27 @@ file systems a copy that is compared.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from flask_comfy_files.core import durable
+from flask_comfy_files.core import durable, looking
 from flask_comfy_files.core.errors import ChecksumMismatchError
 from flask_comfy_files.core.layout import PROJECTS, TRASH, is_in, split, trash_folder
-from flask_comfy_files.core.placement import Stored, place, settle
+from flask_comfy_files.core.placement import (
+    Stored,
+    checksum_of,
+    drop_half_copy,
+    is_in_place,
+    is_recorded,
+    modified_at,
+    place,
+    settle,
+)
 from flask_comfy_files.core.records import FileRecord, LeftFile
 
 _log = logging.getLogger(__name__)
@@ -86,7 +96,7 @@ def carry(root: str, moves: Sequence[Stored]) -> tuple[Stored, MoveError] | None
     """
     for number, stored in enumerate(moves):
         try:
-            place(root, stored)
+            place(root, _as_it_lies(root, stored))
         except (OSError, ChecksumMismatchError) as error:
             _log.warning("%r could not be moved: %s", stored["original_path"], error)
             _carry_back(root, moves[:number])
@@ -97,9 +107,18 @@ def carry(root: str, moves: Sequence[Stored]) -> tuple[Stored, MoveError] | None
 def _carry_back(root: str, moves: Sequence[Stored]) -> None:
     for stored in back(moves):
         try:
-            place(root, stored)
+            place(root, _as_it_lies(root, stored))
         except OSError as error:
             durable.refuse("Moving back", stored["path"], error)
+
+
+def _as_it_lies(root: str, stored: Stored) -> Stored:
+    """Return a move with the time that its file has now, by which its copy is told from a new file.
+
+    Somebody may have touched it since it was recorded, and it is the same file all the same.
+    """
+    status = durable.find_status(root, stored["original_path"])
+    return stored if status is None else {**stored, "modified_at": modified_at(status)}
 
 
 @dataclass(slots=True)
@@ -117,20 +136,53 @@ def finish(root: str, moves: Sequence[Stored]) -> Finished:
     Raises:
         OSError: The disk refused both.
     """
-    for folder in {split(stored["path"])[0] for stored in moves}:
-        durable.make_folders(root, folder)
     try:
+        for stored in moves:
+            _require_unchanged(root, stored)
         return Finished(overlays=_settle_all(root, moves))
     except (OSError, ChecksumMismatchError) as error:
         _log.warning("an interrupted move cannot be finished, and is undone: %s", error)
-        for folder in {split(stored["original_path"])[0] for stored in moves}:
-            durable.make_folders(root, folder)
-        return Finished(is_undone=True, overlays=_settle_all(root, back(moves)))
+        undone = _settle_all(root, back(moves))
+        for stored in moves:
+            drop_half_copy(root, stored)
+        return Finished(is_undone=True, overlays=undone)
+
+
+def _require_unchanged(root: str, stored: Stored) -> None:
+    """Refuse to go on with a deletion when one of its files is not any more what was looked at.
+
+    Raises:
+        OSError: It has changed.
+    """
+    path = stored["original_path"]
+    status = durable.find_status(root, path)
+    if status is None or is_in(path, TRASH) or is_recorded(stored, status):
+        return
+    if not is_in_place(root, stored) and checksum_of(root, path) != stored["checksum"]:
+        raise OSError(errno.ESTALE, "it has changed since", path)
 
 
 def _settle_all(root: str, moves: Sequence[Stored]) -> dict[str, Mapping[str, Any]]:
-    settled = ((stored["file_id"], settle(root, stored)) for stored in moves)
+    for folder in {split(stored["path"])[0] for stored in moves}:
+        durable.make_folders(root, folder)
+    settled = ((stored["file_id"], _settle(root, stored)) for stored in moves)
     return {file_id: overlay for file_id, overlay in settled if overlay is not None}
+
+
+def _settle(root: str, stored: Stored) -> Mapping[str, Any] | None:
+    """Finish one move; what is in one place only needs not be read."""
+    source = durable.find_status(root, stored["original_path"])
+    target = durable.find_status(root, stored["path"])
+    if source is not None and target is None:
+        drop_half_copy(root, stored)
+        place(root, _as_it_lies(root, stored))
+        return None
+    if source is None and target is not None:
+        return None
+    overlay = settle(root, _as_it_lies(root, stored))
+    if overlay is not None and target is not None:
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), stored["path"])
+    return overlay
 
 
 def tidy(root: str, moves: Iterable[Stored]) -> int:
@@ -180,3 +232,12 @@ def remove(root: str, entry: str, records: Iterable[FileRecord], freed: Freed) -
     for job_id in job_ids:
         durable.remove_empty_folders(root, trash_folder(entry, str(job_id)), TRASH)
     return failed
+
+
+def sweep(root: str, entries: Container[str]) -> None:
+    """Remove the empty folders of deletions that nothing is known of: a crash came before their line."""
+    for entry in looking.names_in(root, TRASH):
+        if entry not in entries:
+            for job_id in looking.names_in(root, f"{TRASH}/{entry}"):
+                durable.remove_empty_folders(root, trash_folder(entry, job_id), TRASH)
+            durable.remove_empty_folders(root, f"{TRASH}/{entry}", TRASH)

@@ -378,7 +378,7 @@ def test_every_method_is_documented_with_its_arguments_and_no_other(
 ) -> None:
     actual = {
         f"{name}{without_types(getattr(kind, name))}"
-        for name in vars(kind)
+        for name in dir(kind)
         if not name.startswith("_")
     }
     assert {codes(row[0])[0] for row in rows(PYTHON.sections(2)[heading])} == actual

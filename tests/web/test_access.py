@@ -597,7 +597,7 @@ def make_keeper(make_client: MakeClient, output_root: Path) -> MakeClient:
     return make_client
 
 
-UNDOABLE = {
+UNDOABLE: dict[str, tuple[Change, dict[str, Any]]] = {
     change.__name__: (change, {})
     for change in (delete_job, pin_job, restore_job, clean_up, make_plan)
 }
@@ -704,8 +704,8 @@ def test_whoever_has_the_token_may_delete_and_nobody_else(
     answer_of(change(client, headers=BEARER, environ_overrides=STRANGER))
 
 
-ASKED = [
-    *((change, settings, "write") for change, settings in [(pin_job, {}), (restore_job, {})]),
+ASKED: list[tuple[Change, dict[str, Any], str]] = [
+    *((change, {}, "write") for change in (pin_job, restore_job)),
     *((change, {}, "delete") for change in (delete_job, clean_up, make_plan, apply_plan)),
     *((change, settings, "delete") for change, settings in FOR_GOOD.values()),
     *((change, {}, "read") for change in READINGS),

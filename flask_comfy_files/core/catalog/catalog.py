@@ -223,7 +223,7 @@ class Catalog:
                 message = "the index reflects another document"
                 raise sqlite3.DatabaseError(message)
             session.position, session.seq = mark.position, mark.seq
-            session.unfinished = self._lines_from(session, mark.position)
+            session.unfinished = self._take_in(session, connection)
             stack.push(attempt.pop_all())
             return connection
 
@@ -255,12 +255,18 @@ class Catalog:
             connection = stack.enter_context(memory.reading())
             connection.execute("BEGIN")
         session.position, session.seq = session.header.end, 0
-        session.unfinished = self._index_all(session, connection)
+        index.write_mark(connection, session.mark(None))
+        session.unfinished = self._take_in(session, connection)
+        index.finish(connection)
         return connection
 
-    def _index_all(self, session: Session, connection: sqlite3.Connection) -> Sequence[Line]:
-        """Index the document from its beginning, but for the last append, which is returned as unfinished."""
-        scan = document.Scan(session.descriptor, session.header, session.header.end)
+    def _take_in(self, session: Session, connection: sqlite3.Connection) -> Sequence[Line]:
+        """Index what stands behind the session's position, but for the last append, which is unfinished.
+
+        There may be several: a power cut may take the last changes of the index, and somebody may put an
+        old one in its place. The tail is mended if a crash has torn it.
+        """
+        scan = document.Scan(session.descriptor, session.header, session.position, session.seq)
         last: Line | None = None
         unfinished: list[Line] = []
 
@@ -272,19 +278,11 @@ class Catalog:
                 unfinished = lines
 
         folding.fold(connection, finished())
-        index.finish(connection)
         self._mend_tail(session, scan)
-        index.write_mark(connection, session.mark(last))
+        if last is not None:
+            index.write_mark(connection, session.mark(last))
         session.stand_behind(unfinished)
         return unfinished
-
-    def _lines_from(self, session: Session, position: int) -> list[Line]:
-        """Read the lines from a position on, and mend the tail if a crash has torn it."""
-        scan = document.Scan(session.descriptor, session.header, position, session.seq)
-        lines = list(scan)
-        self._mend_tail(session, scan)
-        session.stand_behind(lines)
-        return lines
 
     def _mend_tail(self, session: Session, scan: document.Scan) -> None:
         if scan.is_closed:
@@ -320,26 +318,44 @@ class Catalog:
             if self._memory is None or self._memory[0] != identity:
                 memory = index.MemoryIndex()
                 with memory.writing() as connection:
-                    self._index_in_memory(connection, document.Scan(descriptor, header, header.end))
+                    reader = Reader(self._root, connection, descriptor)
+                    scan = document.Scan(descriptor, header, header.end)
+                    self._index_in_memory(connection, reader, scan)
                 self._memory = (identity, memory)
             return self._memory[1]
 
-    def _index_in_memory(self, connection: sqlite3.Connection, scan: document.Scan) -> None:
+    def _index_in_memory(
+        self, connection: sqlite3.Connection, reader: Reader, scan: document.Scan
+    ) -> None:
         last: list[Line] = []
         for lines in _by_append(scan):
             folding.fold(connection, last)
             last = lines
         _require_torn_at_most(scan)
         # The last append may be unfinished, and readers do not see half a job.
-        if all(self._is_in_place(line.change) for line in last):
+        if all(self._is_in_place(reader, line.change) for line in last):
             folding.fold(connection, last)
         index.finish(connection)
 
-    def _is_in_place(self, change: Change) -> bool:
-        return change["kind"] == "state" or all(
-            durable.find_status(self._root, stored["path"]) is not None
-            for stored in change["files"]
+    def _is_in_place(self, reader: Reader, change: Change) -> bool:
+        """Say whether the files that a change brings are there; of one that takes files away none is awaited."""
+        return all(
+            durable.find_status(self._root, path) is not None for path in _arriving(reader, change)
         )
+
+
+def _arriving(reader: Reader, change: Change) -> list[str]:
+    """Return where the files lie that a change brings, for a reader who does not know it yet."""
+    if change["kind"] != "state":
+        return [stored["path"] for stored in change["files"]]
+    if "restore" not in change:
+        return []
+    overlays = change.get("files", {})
+    return [
+        overlays.get(record.file_id, {}).get("path", record.path)
+        for record in reader.trashed_files(change["job_id"], change["restore"]["entry"])
+        if not (record.missing or overlays.get(record.file_id, {}).get("missing"))
+    ]
 
 
 def _is_usable(mark: Mark | None, header: Header, descriptor: int) -> bool:

@@ -27,11 +27,7 @@ class Counted:
 
     def write(self, connection: sqlite3.Connection) -> None:
         """Add everything to the kept totals; a project without jobs is known no more."""
-        connection.executemany(
-            "INSERT INTO projects (project_id, comparable, job_count) VALUES (?1, ?2, ?3)"
-            " ON CONFLICT (project_id) DO UPDATE SET job_count = job_count + ?3",
-            [(name, comparable(name), number) for name, number in self._jobs.items()],
-        )
+        self._write_jobs(connection)
         connection.executemany(
             "UPDATE projects SET file_count = file_count + ?2, total_size = total_size + ?3"
             " WHERE project_id = ?1",
@@ -43,10 +39,24 @@ class Counted:
             " total_size = total_size + excluded.total_size",
             [(*key, *numbers) for key, numbers in self._types.items()],
         )
-        gone = [(name,) for name, number in self._jobs.items() if number <= 0]
-        connection.executemany("DELETE FROM projects WHERE project_id = ? AND job_count <= 0", gone)
         connection.executemany(
             "DELETE FROM types WHERE project_id = ?1"
             " AND NOT EXISTS (SELECT 1 FROM projects WHERE project_id = ?1)",
-            gone,
+            [(name,) for name, number in self._jobs.items() if number <= 0],
+        )
+
+    def _write_jobs(self, connection: sqlite3.Connection) -> None:
+        """Count the jobs of projects; those that are gone go first, for one in another case may follow."""
+        connection.executemany(
+            "UPDATE projects SET job_count = job_count + ?2 WHERE project_id = ?1",
+            list(self._jobs.items()),
+        )
+        connection.executemany(
+            "DELETE FROM projects WHERE project_id = ? AND job_count <= 0",
+            [(name,) for name in self._jobs],
+        )
+        connection.executemany(
+            "INSERT INTO projects (project_id, comparable, job_count) SELECT ?1, ?2, ?3"
+            " WHERE NOT EXISTS (SELECT 1 FROM projects WHERE project_id = ?1)",
+            [(name, comparable(name), number) for name, number in self._jobs.items() if number > 0],
         )

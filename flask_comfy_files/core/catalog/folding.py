@@ -45,8 +45,9 @@ def _fold_files(connection: sqlite3.Connection, line: Line, counted: Counted) ->
         counted.add_files(stored["project_id"] or "", stored["file_type"], 1, _counted_size(stored))
     created_us = microseconds(files[0]["created_at"]) if files else None
     connection.execute(
-        "UPDATE jobs SET operation_id = ?, file_count = file_count + ?, total_size = total_size + ?,"
-        " counted_size = counted_size + ?, newest_us = coalesce(?, newest_us) WHERE job_id = ?",
+        "UPDATE jobs SET operation_id = ?1, file_count = file_count + ?2, total_size = total_size + ?3,"
+        " counted_size = counted_size + ?4, newest_us = max(coalesce(newest_us, ?5), coalesce(?5, newest_us))"
+        " WHERE job_id = ?6",
         (change["operation"]["id"], len(files), size, counted_size, created_us, job_id),
     )
     _set_state(connection, job_id, change.get("state", {}))
@@ -101,17 +102,20 @@ def _begin_job(connection: sqlite3.Connection, change: Change, counted: Counted)
 
 def _fold_state(connection: sqlite3.Connection, change: Change, counted: Counted) -> None:
     job_id = change["job_id"]
-    # What is restored takes its new path with it; what was overlaid is restored, or trashed, as it is.
-    for file_id, overlay in {**change.get("files", {}), **change.get("twins", {})}.items():
+    # A file takes its new path while it is in the trash, where it is in nobody's way.
+    if "trash" in change:
+        trashing.trash(connection, change, counted)
+    overlays = {**change.get("files", {}), **change.get("twins", {})}
+    for file_id, overlay in overlays.items():
         if overlay.get("withdrawn"):
             _withdraw(connection, file_id, counted)
         else:
             _overlay_file(connection, file_id, overlay, counted)
+    if overlays:
+        trashing.recount_with(connection, overlays)
     if "restore" in change:
         trashing.restore(connection, change, counted)
     _set_state(connection, job_id, change.get("state", {}))
-    if "trash" in change:
-        trashing.trash(connection, change, counted)
     if "purge" in change:
         trashing.purge(connection, change)
 
@@ -159,7 +163,6 @@ def _share_or_not(
             (change, job_id),
         )
         counted.add_files(job.fetchone()[0], file_type, 0, change)
-    trashing.recount_shared(connection, file_id, is_alone=same_file_as is None)
     for table in ("files", "trashed"):
         connection.execute(
             f"UPDATE {table} SET same_file_as = ?1, is_single = ?1 IS NULL,"

@@ -114,6 +114,11 @@ def trash(connection: sqlite3.Connection, job_id: str | None = None) -> Iterator
         yield TrashRow(*(*row[:-1], json.loads(row[-1])))
 
 
+def trash_entries(connection: sqlite3.Connection) -> set[str]:
+    """Return the ids of the operations that have deleted what rests in the trash."""
+    return {row[0] for row in connection.execute("SELECT DISTINCT entry FROM trash")}
+
+
 def trash_totals(connection: sqlite3.Connection) -> tuple[int, int]:
     """Return how many files rest in the trash, and their bytes."""
     query = "SELECT coalesce(sum(file_count), 0), coalesce(sum(counted_size), 0) FROM trash"
@@ -182,7 +187,8 @@ def legacy_files(connection: sqlite3.Connection) -> Iterator[FileRow]:
 
 def files_named(connection: sqlite3.Connection, original_path: str) -> list[FileRow]:
     """Return all files that ComfyUI wrote under a path, oldest first."""
-    query = f"SELECT {_FILE_COLUMNS} FROM files WHERE original_path = ? ORDER BY rowid"
+    # Not by rowid: a row that was in the trash meanwhile stands last in its table.
+    query = f"SELECT {_FILE_COLUMNS} FROM files WHERE original_path = ? ORDER BY offset, ordinal"
     return [_file_row(row) for row in connection.execute(query, (os.fsencode(original_path),))]
 
 

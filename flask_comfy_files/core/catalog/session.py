@@ -48,6 +48,10 @@ class Reader:
         """Yield the deleted jobs, or the deletions of one job id, oldest first."""
         return queries.trash(self._connection, job_id)
 
+    def trash_entries(self) -> set[str]:
+        """Return the ids of the operations that have deleted what rests in the trash."""
+        return queries.trash_entries(self._connection)
+
     def trash_totals(self) -> Tally:
         """Return how many files rest in the trash, and their bytes."""
         files, size = queries.trash_totals(self._connection)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Iterable
 from typing import Any
 
 from flask_comfy_files.core.catalog.counting import Counted
@@ -24,6 +25,14 @@ _RECOUNT = (
     " FROM files WHERE job_id = ?1) WHERE job_id = ?1"
 )
 
+_RECOUNT_ENTRY = (
+    "UPDATE trash SET (file_count, total_size, counted_size) = (SELECT count(*),"
+    " coalesce(sum(file_size), 0), coalesce(sum(counted_size), 0) FROM trashed"
+    " WHERE trashed.job_id = trash.job_id AND trashed.entry = trash.entry"
+    " AND NOT coalesce(json_extract(overlay, '$.missing'), 0)) WHERE (job_id, entry) "
+)
+"""What is missing does not rest in the trash."""
+
 
 def trash(connection: sqlite3.Connection, change: Change, counted: Counted) -> None:
     """Take a job's rows out, but for the files that are kept; a job that keeps none is known no more."""
@@ -36,22 +45,14 @@ def trash(connection: sqlite3.Connection, change: Change, counted: Counted) -> N
     condition = "job_id = ? AND file_id NOT IN (SELECT value FROM json_each(?))"
     for file_type, files, bytes_ in _by_type(connection, condition, chosen):
         counted.add_files(project_id, file_type, -files, -bytes_)
-    number, size, counted_size = connection.execute(
-        "SELECT count(*), coalesce(sum(file_size), 0), coalesce(sum(counted_size), 0) FROM files"
-        f" WHERE {condition} AND NOT coalesce(json_extract(overlay, '$.missing'), 0)",
-        chosen,
-    ).fetchone()
     job = {"created_at": created_at, "operation_id": operation_id, "state": json.loads(state)}
     connection.execute(
-        "INSERT INTO trash VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO trash VALUES (?, ?, ?, ?, 0, 0, 0, ?, ?)",
         (
             job_id,
             facts["entry"],
             project_id,
             microseconds(facts["at"]),
-            number,
-            size,
-            counted_size,
             json.dumps(facts),
             json.dumps(job),
         ),
@@ -60,6 +61,7 @@ def trash(connection: sqlite3.Connection, change: Change, counted: Counted) -> N
         f"INSERT INTO trashed SELECT ?, * FROM files WHERE {condition} ORDER BY rowid",
         (facts["entry"], *chosen),
     )
+    connection.execute(_RECOUNT_ENTRY + "= (?, ?)", (job_id, facts["entry"]))
     connection.execute(f"DELETE FROM files WHERE {condition}", chosen)
     if facts["kept"]:
         connection.execute(_RECOUNT, (job_id,))
@@ -92,6 +94,12 @@ def restore(connection: sqlite3.Connection, change: Change, counted: Counted) ->
     )
     if added.rowcount:
         counted.add_jobs(project_id, 1)
+    else:
+        # What is said of the job by now holds; what only the deleted one had comes back.
+        connection.execute(
+            "UPDATE jobs SET state = json_patch(json_remove(?, '$.reason'), state) WHERE job_id = ?",
+            (json.dumps(job["state"]), job_id),
+        )
     columns = ", ".join(row[1] for row in connection.execute("PRAGMA table_info(files)"))
     connection.execute(
         f"INSERT INTO files ({columns}) SELECT {columns} FROM trashed"
@@ -112,14 +120,12 @@ def purge(connection: sqlite3.Connection, change: Change) -> None:
         connection.execute(f"DELETE FROM {table} WHERE job_id = ? AND entry = ?", key)
 
 
-def recount_shared(connection: sqlite3.Connection, file_id: str, *, is_alone: bool) -> None:
-    """Count the bytes of a file in the trash where it rests, or where the file is with which it shares them."""
-    query = "SELECT job_id, entry, file_size, counted_size FROM trashed WHERE file_id = ?"
-    for job_id, entry, size, before in connection.execute(query, (file_id,)).fetchall():
-        connection.execute(
-            "UPDATE trash SET counted_size = counted_size + ? WHERE job_id = ? AND entry = ?",
-            ((size if is_alone else 0) - before, job_id, entry),
-        )
+def recount_with(connection: sqlite3.Connection, file_ids: Iterable[str]) -> None:
+    """Count anew what rests in the trash with some files: they may share bytes by now, or be missing."""
+    having = (
+        "IN (SELECT job_id, entry FROM trashed WHERE file_id IN (SELECT value FROM json_each(?)))"
+    )
+    connection.execute(_RECOUNT_ENTRY + having, (json.dumps(list(file_ids)),))
 
 
 def _by_type(

@@ -60,8 +60,13 @@ class Migrating(Base):
         return self._migration.run(wish, on_progress)
 
     def get_legacy_files(self) -> LegacyFiles:
-        """Return the files in ``legacy/``, which belong to no job."""
-        return assigning.get_legacy(self._catalog)
+        """Return the files in ``legacy/``, which belong to no job.
+
+        Raises:
+            LibraryUnavailableError: The library cannot be read.
+        """
+        with self._reading() as reader:
+            return assigning.get_legacy(reader)
 
     def assign_legacy_files(
         self, files: Iterable[str], job_id: str, project_id: str | None = None

@@ -28,13 +28,14 @@ def only_cleanup(root: str) -> Iterator[None]:
     Raises:
         CleanupRunningError: Somebody else is at it.
     """
-    try:
-        with lock.hold(file_path(root, CLEANUP_LOCK), 0):
-            yield
-    except LockTimeoutError as error:
-        raise CleanupRunningError from error
-    except OSError as error:
-        durable.refuse("Locking", CLEANUP_LOCK, error)
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(lock.hold(file_path(root, CLEANUP_LOCK), 0))
+        except LockTimeoutError as error:
+            raise CleanupRunningError from error
+        except OSError as error:
+            durable.refuse("Locking", CLEANUP_LOCK, error)
+        yield  # outside of the try: what goes wrong in here is not the lock's
 
 
 class StoredPlan:

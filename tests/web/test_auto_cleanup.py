@@ -363,10 +363,6 @@ def test_a_process_without_threads_to_spare_completes_and_leaves_the_cleanup_to_
     assert not is_there(output_root)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="plans.only_cleanup takes the library's lock for its own, and run_if_due is silent then",
-)
 @pytest.mark.parametrize("make_client", ["our-route"], indirect=True)
 def test_a_cleanup_for_which_the_library_was_too_busy_is_logged(
     make_client: MakeClient, output_root: Path, caplog: pytest.LogCaptureFixture

@@ -717,7 +717,6 @@ def test_a_library_that_somebody_else_is_changing_is_a_503_for_all_that_deletes(
     assert deleted(client, BATCH_JOB)["deleted_files"] == 4
 
 
-@pytest.mark.xfail(strict=True, reason="plans.only_cleanup takes the library's lock for its own")
 def test_a_cleanup_that_finds_the_library_busy_does_not_say_that_another_cleanup_is_running(
     make_host: MakeHost, output_root: Path
 ) -> None:

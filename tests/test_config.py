@@ -30,6 +30,7 @@ def test_the_defaults_are_those_that_the_documentation_promises() -> None:
         "trash_days": 7,
         "retention_policy": None,
         "auto_cleanup": False,
+        "exclude": (),
         "comfyui_url": None,
         "authorize": None,
         "token": (),

@@ -23,6 +23,7 @@ EXAMPLES: list[ComfyFilesError] = [
     errors.CleanupRefusedError("the policy would leave project 'tokyo' empty", "empty_project"),
     errors.PlanStaleError("job_1"),
     errors.CleanupRunningError(),
+    errors.MigrationRunningError(),
     errors.IdentifierCaseError("job_id", "Job_1", "job_1"),
     errors.JobInOtherProjectError("job_1", "osaka", "tokyo"),
     errors.AmbiguousNameError("ComfyUI_00001_.png", ("0" * 32, "1" * 32)),

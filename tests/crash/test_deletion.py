@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import functools
 import os
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from flask_comfy_files import FileManager
-from flask_comfy_files.core.errors import JobNotFoundError
-from flask_comfy_files.core.layout import DOCUMENT
-from tests.crash.library_check import (
-    Complaints,
-    Scenario,
-    Story,
-    check_deletions,
-    delete_index,
-    make_next_change,
-    open_library,
-    organize,
-)
-from tests.crash.test_crash import Wreck, crash_everywhere, keep_index
-from tests.trees import NOW, Clock
+from flask_comfy_files.core import durable
+from flask_comfy_files.core.layout import INDEX
+from tests.crash.deletions import DELETIONS, FILES, INTERRUPTED, LATER, age_index
+from tests.crash.library_check import check_deletions, delete_index, open_library
+from tests.crash.test_crash import Wreck, crash_everywhere, files_seen, lock_held_by_another
 
 pytestmark = [
     pytest.mark.crash,
@@ -36,100 +23,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
 ]
 
-FILES = {
-    "job_1": ("batch_00001_.png", "batch_00002_.png"),
-    "job_2": ("bn_0_00001_.png", "bn_1_00002_.png"),
-    "job_3": ("batch_00003_.png",),
-}
-LONG_AGO = NOW - timedelta(days=40)
-
-
-def delete(manager: FileManager) -> Complaints:
-    """Move a job into the trash."""
-    report = manager.delete_job_files("job_1")
-    return [entry.reason for entry in (*report.skipped, *report.failed)]
-
-
-def restore(manager: FileManager) -> Complaints:
-    """Bring it back."""
-    report = manager.restore_job_files("job_1")
-    return [entry.reason for entry in (*report.skipped, *report.failed)]
-
-
-def destroy(manager: FileManager) -> Complaints:
-    """Delete it for good; done before, there is none."""
-    with contextlib.suppress(JobNotFoundError):
-        report = manager.destroy_job_files("job_1")
-        return [entry.reason for entry in (*report.skipped, *report.failed)]
-    return []
-
-
-def empty_trash(manager: FileManager) -> Complaints:
-    """Delete everything in the trash for good."""
-    return [entry.reason for entry in manager.empty_trash().failed]
-
-
-def clean_up(manager: FileManager) -> Complaints:
-    """Delete all jobs, which are old."""
-    report = manager.cleanup_old_files(30)
-    return [entry.reason for entry in (*report.skipped, *report.failed)]
-
-
-def build(*jobs: str, deleted: bool = False) -> Callable[[Path], None]:
-    """Return what organizes jobs long ago, and deletes them then if that is wanted."""
-
-    def make(root: Path) -> None:
-        with open_library(root, clock=Clock(LONG_AGO)) as manager:
-            for job_id in jobs:
-                assert organize(job_id, FILES[job_id])(manager) == []
-        if deleted:
-            with open_library(root) as manager:
-                for job_id in jobs:
-                    manager.delete_job_files(job_id)
-
-    return make
-
-
-@dataclass(frozen=True)
-class Case:
-    """One act on some jobs, and where these are in the end."""
-
-    act: Callable[[FileManager], Complaints]
-    jobs: tuple[str, ...]
-    end: str
-    were_deleted: bool = False
-
-    @property
-    def scenario(self) -> Scenario:
-        """What is disturbed."""
-        files = [path for job_id in self.jobs for path in FILES[job_id]]
-        made = build(*self.jobs, deleted=self.were_deleted)
-        return Scenario(self.act, {path: path for path in files}, files, build=made)
-
-
-ALL = tuple(FILES)
-CASES = {
-    "delete": Case(delete, ("job_1",), "trash"),
-    "restore": Case(restore, ("job_1",), "place", were_deleted=True),
-    "destroy": Case(destroy, ("job_1",), "gone"),
-    "empty trash": Case(empty_trash, ("job_1", "job_2"), "gone", were_deleted=True),
-    "cleanup": Case(clean_up, ALL, "trash"),
-}
-
-
-def whereabouts(story: Story, job_id: str) -> str:
-    """Return where a job is, and expect it whole there."""
-    homes = {
-        "place": [files for job, files in story.alive.items() if job == job_id],
-        "trash": [files for (job, _), files in story.trashed.items() if job == job_id],
-    }
-    there = {home: found for home, found in homes.items() if found}
-    if not there:
-        return "gone"
-    ((home, (files,)),) = there.items()
-    assert Counter(record["original_path"] for record in files.values()) == Counter(FILES[job_id])
-    assert [record for record in files.values() if record.get("missing")] == []
-    return home
+SCENARIOS = {**DELETIONS, **INTERRUPTED}
 
 
 @pytest.fixture(scope="module")
@@ -143,41 +37,119 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield Path(folder)
 
 
+WrecksOf = Callable[[str], list[Wreck]]
+
+
 @pytest.fixture(scope="module")
-def wrecks_of(workplace: Path) -> Callable[[str], list[Wreck]]:
-    """Return what answers the wrecks of a case; they are made once."""
+def wrecks_of(workplace: Path) -> WrecksOf:
+    """Return what answers the wrecks of a scenario; they are made once."""
 
     @functools.cache
     def wrecks(name: str) -> list[Wreck]:
         folder = workplace / name.replace(" ", "_")
         folder.mkdir()
-        return crash_everywhere(CASES[name].scenario, folder)
+        found = crash_everywhere(SCENARIOS[name], folder)
+        assert len(found) > 2, "nothing was disturbed"
+        return found
 
     return wrecks
 
 
-@pytest.mark.parametrize("prepare", [keep_index, delete_index])
-@pytest.mark.parametrize("name", CASES)
+def keep_index(_root: Path, _old: Path) -> None:
+    """Leave everything as it is."""
+
+
+def lose_index(root: Path, _old: Path) -> None:
+    """Delete the index."""
+    delete_index(root)
+
+
+each_scenario = pytest.mark.parametrize("name", SCENARIOS)
+
+
+@pytest.mark.parametrize("prepare", [keep_index, lose_index, age_index])
+@each_scenario
 def test_the_next_change_leaves_each_job_whole_and_the_act_can_be_repeated(
-    name: str,
-    prepare: Callable[[Path], None],
-    wrecks_of: Callable[[str], list[Wreck]],
-    workplace: Path,
+    name: str, prepare: Callable[[Path, Path], None], wrecks_of: WrecksOf, workplace: Path
 ) -> None:
-    root, case = workplace / "output", CASES[name]
-    wrecks = wrecks_of(name)
-    before = (wrecks[0].tree / DOCUMENT).read_bytes()
-    assert len(wrecks) > 2, "nothing was disturbed"
-    for wreck in wrecks:
-        # Before its line was written, an act has made folders at most, of which nothing tells.
-        unsaid = (wreck.tree / DOCUMENT).read_bytes() == before
+    root = workplace / "output"
+    for wreck in wrecks_of(name):
         with wreck.found_at(root):
-            prepare(root)
-            make_next_change(root)
-            story = check_deletions(root, may_leave_folders=unsaid)
-            found = {whereabouts(story, job_id) for job_id in case.jobs}
-            assert case.end == "gone" or "gone" not in found
-            with open_library(root) as manager:
-                assert case.act(manager) == []
-            story = check_deletions(root, may_leave_folders=unsaid)
-            assert {whereabouts(story, job_id) for job_id in case.jobs} == {case.end}
+            prepare(root, wreck.tree.parent / Path(INDEX).name)
+            SCENARIOS[name].recovered(root)
+
+
+@each_scenario
+def test_who_does_it_again_at_once_finishes_it(
+    name: str, wrecks_of: WrecksOf, workplace: Path
+) -> None:
+    root = workplace / "output"
+    for wreck in wrecks_of(name):
+        with wreck.found_at(root):
+            SCENARIOS[name].finished(root)
+            check_deletions(root)
+            SCENARIOS[name].recovered(root)
+
+
+@pytest.mark.parametrize("prepare", [keep_index, lose_index])
+@each_scenario
+def test_a_reader_who_cannot_recover_sees_each_job_whole_in_one_place(
+    name: str, prepare: Callable[[Path, Path], None], wrecks_of: WrecksOf, workplace: Path
+) -> None:
+    root, scenario = workplace / "output", SCENARIOS[name]
+    for wreck in wrecks_of(name):
+        with wreck.found_at(root):
+            prepare(root, wreck.tree)
+            with lock_held_by_another(root):
+                homes = {job_id: home_seen(root, job_id) for job_id in scenario.jobs}
+                if (
+                    prepare is lose_index
+                ):  # an index knows what was before; without one, all must be there
+                    for job_id in scenario.jobs:
+                        files_seen(root, job_id)
+        assert set(homes.values()) <= {"place", "trash", scenario.end}
+
+
+def home_seen(root: Path, job_id: str) -> str:
+    """Return where a reader sees a job, and expect it whole there."""
+    with open_library(root) as manager:
+        trashed = [job.file_count for job in manager.get_trash() if job.job_id == job_id]
+        in_place = {
+            record.original_path
+            for record in manager.get_project_files("night_watch")
+            if record.job_id == job_id
+        }
+    in_place.discard(LATER)
+    if trashed:
+        assert (trashed, in_place) == ([len(FILES[job_id])], set())
+        return "trash"
+    assert in_place in (set(), set(FILES[job_id]))
+    return "place" if in_place else "gone"
+
+
+@pytest.mark.parametrize("name", ["delete", "restore", "refused delete"])
+def test_a_crash_while_the_trash_is_on_another_file_system_is_survived(
+    name: str, workplace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files go into it and out of it as copies, which are compared."""
+    move = durable.move
+
+    def is_trash(folder: int) -> bool:
+        return "trash" in Path(f"/proc/self/fd/{folder}").readlink().parts
+
+    @functools.wraps(move)
+    def move_within(source_folder: int, source: str, target_folder: int, target: str) -> None:
+        if is_trash(source_folder) != is_trash(target_folder):
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        move(source_folder, source, target_folder, target)
+
+    monkeypatch.setattr(durable, "move", move_within)
+    folder = workplace / f"copied_{name}"
+    folder.mkdir()
+    wrecks = crash_everywhere(SCENARIOS[name], folder)
+    assert any(path.name.endswith(".part") for wreck in wrecks for path in wreck.tree.rglob("*"))
+    for number, wreck in enumerate(wrecks):
+        with wreck.found_at(folder / "output"):
+            if number % 2:
+                delete_index(folder / "output")
+            SCENARIOS[name].recovered(folder / "output")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
-from dataclasses import dataclass, field
+from collections import Counter
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from flask_comfy_files import FileManager
 from flask_comfy_files.core.records import LeftFile, OrganizeReport, Tally
+from flask_comfy_files.core.reports import CleanupReport
 
 Stored = dict[str, Any]
 
@@ -24,121 +26,125 @@ def changes_of(root: Path) -> list[dict[str, Any]]:
 
 @dataclass
 class Told:
-    """What the changes tell: records of each job, of files in ``legacy/``, and of deletions in the trash."""
+    """What the changes tell, put together in their order: who has which files, in the library and in the trash."""
 
     jobs: dict[str, list[Stored]] = field(default_factory=dict)
     legacy: list[Stored] = field(default_factory=list)
+    """Those of no job."""
     trash: dict[tuple[str, str], list[Stored]] = field(default_factory=dict)
-    """By entry and job id."""
+    """By the id of the job and of the operation that deleted it."""
 
     @property
-    def everything(self) -> list[Stored]:
-        return [*self.recorded, *(stored for files in self.trash.values() for stored in files)]
-
-    @property
-    def recorded(self) -> list[Stored]:
+    def living(self) -> list[Stored]:
+        """All files in the library."""
         return [*(stored for files in self.jobs.values() for stored in files), *self.legacy]
 
-    def take(self, change: dict[str, Any]) -> None:
-        job_id = change["job_id"]
-        if job_id is None:
-            self.legacy += change["files"]
-        else:
-            self._take_of_job(job_id, change)
-        for stored in self.everything:
-            stored.update(change.get("twins", {}).get(stored["file_id"], {}))
+    @property
+    def resting(self) -> list[Stored]:
+        """All files in the trash that are there."""
+        files = [stored for files in self.trash.values() for stored in files]
+        return [stored for stored in files if not stored.get("missing")]
 
-    def _take_of_job(self, job_id: str, change: dict[str, Any]) -> None:
-        if change["kind"] in {"job", "add"}:
-            came = change["files"]
-            taken_over = {stored["file_id"] for stored in came if stored.get("moved_from")}
-            self.legacy = [stored for stored in self.legacy if stored["file_id"] not in taken_over]
-            before = [] if change["kind"] == "job" else self.jobs.get(job_id, [])
-            self.jobs[job_id] = [*before, *came]
-            return
-        if "purge" in change:
-            del self.trash[change["purge"]["entry"], job_id]
-            return
-        files = self.jobs.pop(job_id, [])
-        if "restore" in change:
-            files = [*files, *self.trash.pop((change["restore"]["entry"], job_id))]
-        overlays = change.get("files", {})
-        files = [
+    @property
+    def lists(self) -> list[list[Stored]]:
+        """The same files, in the lists that they stand in."""
+        return [*self.jobs.values(), self.legacy, *self.trash.values()]
+
+
+def fold(changes: list[dict[str, Any]]) -> Told:
+    """Return what the changes tell."""
+    told = Told()
+    for change in changes:
+        if change["kind"] == "state":
+            _fold_state(told, change)
+        else:
+            _fold_files(told, change)
+        for stored in (stored for files in told.lists for stored in files):
+            stored.update(change.get("twins", {}).get(stored["file_id"], {}))
+    return told
+
+
+def _fold_files(told: Told, change: dict[str, Any]) -> None:
+    came = change["files"]
+    changed_hands = {stored["file_id"] for stored in came if "moved_from" in stored}
+    for files in told.lists:
+        files[:] = [stored for stored in files if stored["file_id"] not in changed_hands]
+    if change["job_id"] is None:
+        told.legacy += came
+    else:
+        before = [] if change["kind"] == "job" else told.jobs[change["job_id"]]
+        told.jobs[change["job_id"]] = [*before, *came]
+
+
+def _fold_state(told: Told, change: dict[str, Any]) -> None:
+    job_id, overlays = change["job_id"], change.get("files", {})
+    for files in told.lists:
+        files[:] = [
             {**stored, **overlays.get(stored["file_id"], {})}
             for stored in files
             if not overlays.get(stored["file_id"], {}).get("withdrawn")
         ]
-        if "trash" in change:
-            kept = change["trash"]["kept"]
-            self.trash[change["trash"]["entry"], job_id] = [
-                stored for stored in files if stored["file_id"] not in kept
-            ]
-            files = [stored for stored in files if stored["file_id"] in kept]
-        if files or "trash" not in change:
-            self.jobs[job_id] = files
-
-
-def read_changes(changes: list[dict[str, Any]]) -> Told:
-    """Return what the changes tell, put together in their order."""
-    told = Told()
-    for change in changes:
-        told.take(change)
-    return told
-
-
-def fold(changes: list[dict[str, Any]]) -> dict[str, list[Stored]]:
-    """Return the files of each job, put together from the changes in their order."""
-    return read_changes(changes).jobs
+    if "restore" in change:
+        back = told.trash.pop((job_id, change["restore"]["entry"]))
+        told.jobs[job_id] = [*told.jobs.get(job_id, []), *back]
+    if "trash" in change:
+        kept = change["trash"]["kept"]
+        files = told.jobs.pop(job_id)
+        going = [stored for stored in files if stored["file_id"] not in kept]
+        told.trash[job_id, change["trash"]["entry"]] = going
+        if kept:
+            told.jobs[job_id] = [stored for stored in files if stored["file_id"] in kept]
+    if "purge" in change:
+        del told.trash[job_id, change["purge"]["entry"]]
 
 
 def assert_sound(root: Path) -> None:
-    """Check that document, tree and what a manager answers tell the same story."""
+    """Check that document, tree, trash and what a manager answers tell the same story."""
     raw = (root / "file_metadata.json").read_bytes()
     changes = changes_of(root)
     assert [change["seq"] for change in changes] == list(range(1, len(changes) + 1))
     _assert_lines_match_their_checks(raw)
-    told = read_changes(changes)
-    jobs, stored_files = told.jobs, told.recorded
-    for stored in stored_files:
-        _assert_bytes_match(root, stored)
-    assert len({stored["path"] for stored in stored_files}) == len(stored_files)
-    assert len({stored["file_id"] for stored in stored_files}) == len(stored_files)
-    for (entry, job_id), files in told.trash.items():
-        for stored in files:
-            _assert_bytes_match(root, {**stored, "path": place_in_trash(entry, job_id, stored)})
-    assert _files_in_trash(root) == {
-        place_in_trash(entry, job_id, stored)
-        for (entry, job_id), files in told.trash.items()
-        for stored in files
-        if not stored.get("missing")
-    }
+    told = fold(changes)
+    for stored in told.living:
+        _assert_bytes_match(root / stored["path"], stored)
+    assert len({stored["path"] for stored in told.living}) == len(told.living)
+    everything = [*told.living, *(stored for files in told.trash.values() for stored in files)]
+    assert len({stored["file_id"] for stored in everything}) == len(everything)
+    _assert_trash_matches(root, told)
     with FileManager(root) as manager:
-        for job_id, files in jobs.items():
+        for job_id, files in told.jobs.items():
             _assert_same(manager.get_job_files(job_id).files, files)
         stats = manager.get_system_stats()
-    assert stats.total_files == len(stored_files)
-    assert stats.total_size == _size(stored_files)
-    assert stats.legacy == Tally(files=len(told.legacy), bytes=_size(told.legacy))
-    trashed = [stored for files in told.trash.values() for stored in files]
-    assert stats.trash == Tally(files=len(trashed), bytes=_size(trashed))
-    _assert_shared_bytes_lead_home(told.everything)
-    assert stats.jobs == len(jobs)
+        trash = manager.get_trash()
+    assert (stats.jobs, stats.total_files) == (len(told.jobs), len(told.living))
+    assert stats.total_size == _counted(told.living)
+    assert stats.legacy == Tally(files=len(told.legacy), bytes=_counted(told.legacy))
+    _assert_shared_bytes_lead_home(everything)
+    assert {(job.job_id, job.operation_id): job.file_count for job in trash} == {
+        key: sum(not stored.get("missing") for stored in files) for key, files in told.trash.items()
+    }
+    assert (trash.files, trash.bytes) == (len(told.resting), _counted(told.resting))
+    assert (stats.trash.files, stats.trash.bytes) == (trash.files, trash.bytes)
     assert not list(root.glob("**/*.part")), "a copy was left behind"
 
 
-def place_in_trash(entry: str, job_id: str, stored: Stored) -> str:
-    """Return where a file rests that was deleted."""
-    return f".comfy_files/trash/{entry}/{job_id}/{stored['path'].rpartition('/')[2]}"
-
-
-def _files_in_trash(root: Path) -> set[str]:
-    found = (root / ".comfy_files/trash").glob("**/*")
-    return {str(path.relative_to(root)) for path in found if not path.is_dir()}
-
-
-def _size(files: list[Stored]) -> int:
-    """Return how many bytes some files have, those that they share counted once."""
+def _counted(files: list[Stored]) -> int:
+    """Return the bytes of files, those that several share counted once."""
     return sum(stored["file_size"] for stored in files if not stored.get("same_file_as"))
+
+
+def _assert_trash_matches(root: Path, told: Told) -> None:
+    """Check that the trash holds what the changes put into it, and nothing else."""
+    trash = root / ".comfy_files/trash"
+    expected = set()
+    for (job_id, entry), files in told.trash.items():
+        for stored in files:
+            place = trash / entry / job_id / Path(stored["path"]).name
+            _assert_bytes_match(place, stored)
+            expected |= set() if stored.get("missing") else {place}
+    assert {path for path in trash.rglob("*") if not path.is_dir()} == expected
+    folders = {path for path in trash.rglob("*") if path.is_dir()}
+    assert folders == {parent for path in expected for parent in (path.parent, path.parents[1])}
 
 
 def _assert_lines_match_their_checks(raw: bytes) -> None:
@@ -160,17 +166,17 @@ def _assert_shared_bytes_lead_home(stored_files: list[Stored]) -> None:
             assert steps <= len(stored_files), "they lead in a circle"
 
 
-def _assert_bytes_match(root: Path, stored: Stored) -> None:
+def _assert_bytes_match(place: Path, stored: Stored) -> None:
     if stored.get("missing"):
-        assert not (root / stored["path"]).exists()
+        assert not place.exists()
         return
-    content = (root / stored["path"]).read_bytes()
+    content = place.read_bytes()
     assert len(content) == stored["file_size"]
     assert hashlib.sha256(content).hexdigest() == stored["checksum"]
 
 
 def _assert_same(records: tuple[Any, ...], files: list[Stored]) -> None:
-    keys = set().union(*files) - {"link_from"} if files else set()
+    keys = set().union(*files) - {"link_from", "moved_from"} if files else set()
     assert [{key: getattr(record, key) for key in keys} for record in records] == [
         {key: stored.get(key, False if key == "missing" else None) for key in keys}
         for stored in files
@@ -190,6 +196,29 @@ def assert_reconciles(report: OrganizeReport) -> None:
     assert report.file_count == report.moved.files + report.already_there.files
     total = report.moved.bytes + report.already_there.bytes
     assert sum(record.file_size for record in report) == total
+
+
+def assert_cleanup_reconciles(report: CleanupReport) -> None:
+    """Check that a cleanup accounts for every file of the library, in files, in bytes and by project."""
+    left = [*report.skipped, *report.failed]
+    size = sum(job.bytes for job in report.jobs)
+    assert report.found == Tally(
+        files=report.deleted_files + sum(kept.files for kept in report.kept) + len(left),
+        bytes=size + sum(kept.bytes for kept in report.kept) + sum(entry.bytes for entry in left),
+    )
+    assert report.deleted_files == sum(job.files for job in report.jobs)
+    assert 0 <= report.bytes_trashed <= size
+    counted: dict[str, Counter[str]] = {}
+    for job in report.jobs:
+        numbers = {"deleted_jobs": 1, "deleted_files": job.files, "deleted_bytes": job.bytes}
+        counted.setdefault(job.project_id, Counter()).update(numbers)
+    for kept in report.kept:
+        numbers = {"kept_jobs": kept.jobs, "kept_files": kept.files, "kept_bytes": kept.bytes}
+        counted.setdefault(kept.project_id, Counter()).update(numbers)
+    assert [project.project_id for project in report.projects] == sorted(counted)
+    for project in report.projects:
+        told = asdict(project)
+        assert counted[told.pop("project_id")] == Counter(told)  # to which none is zero
 
 
 def reasons(report: OrganizeReport) -> dict[str, str]:

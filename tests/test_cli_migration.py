@@ -15,10 +15,18 @@ from click.testing import Result
 from flask import Flask
 
 from flask_comfy_files import add_file_manager_routes
-from flask_comfy_files.core import lock
+from flask_comfy_files.core import durable, lock
 from flask_comfy_files.core.layout import MIGRATION_LOCK
 from tests.conftest import MakeTree
-from tests.core.test_migration import TIME, check_library, clip, image, refuse_to_move, tagged
+from tests.core.test_migration import (
+    TIME,
+    check_library,
+    clip,
+    image,
+    operations,
+    refuse_to_move,
+    tagged,
+)
 from tests.test_cli_keeping import Shell
 from tests.trees import Tree, library, outputs, read_tree
 from tests.web.conftest import lock_held_elsewhere
@@ -213,6 +221,21 @@ def test_a_file_that_failed_ends_with_1_and_is_named_and_the_others_go(
     assert (output_root / "a.txt").read_bytes() == b"the same"
     assert answer_of(run("migrate", "--json"))["moved_to_legacy"]["files"] == 1
     check_library(output_root)
+
+
+def test_ctrl_c_ends_with_1_and_the_next_call_goes_on_under_the_same_id(
+    run: Run, output_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    run("organize", "first", "--file", "nothing.png")  # so that there is a library
+    with monkeypatch.context() as patch:
+        patch.setattr(durable, "move", interrupt)
+        assert "Aborted!" in said(run("migrate"), exit_code=1)[-1]
+    answer = answer_of(run("migrate", "--json"))
+    assert (answer["failed"], operations(output_root)) == ([], [answer["operation_id"]])
+    assert len(check_library(output_root)) == 5
 
 
 BAD_JOBS = {

@@ -15,6 +15,7 @@ import pytest
 
 from flask_comfy_files import FileManager
 from tests.conftest import MakeTree
+from tests.crash.library_check import check_deletions
 from tests.invariants import assert_sound, changes_of
 from tests.trees import outputs, recording
 
@@ -73,6 +74,46 @@ while min(seen.get(name, 0) for name in names) < expected:
             assert os.path.getsize(record.file_path) == record.file_size
         seen[name] = len(job.files)
 print(json.dumps({"rounds": rounds}))
+"""
+
+TAKE_AND_BRING_BACK = """
+from flask_comfy_files.core.errors import ConflictError, NotFoundError
+
+acts = {
+    "delete": lambda name: manager.delete_job_files(name).operation_id,
+    "destroy": lambda name: manager.destroy_job_files(name).deleted_files,
+    "restore": lambda name: manager.restore_job_files(name).file_count,
+    "organize": lambda name: organize(name)["moved"],
+    "empty": lambda name: manager.empty_trash().purged_files,
+    "clean": lambda name: manager.cleanup_old_files(0).deleted_files,
+}
+act, rounds = names.pop(), int(names.pop())
+wait_for_the_start()
+answers = []
+for _ in range(rounds):
+    for name in names:
+        try:
+            answers.append(acts[act](name))
+        except (ConflictError, NotFoundError) as error:
+            answers.append(error.code)
+print(json.dumps(answers))
+"""
+
+LOOK_AT_ALL = """
+expected, rounds = int(names.pop()), int(names.pop())
+wait_for_the_start()
+for _ in range(rounds):
+    for name in names:
+        try:
+            assert manager.get_job_files(name).file_count == expected, name
+        except LookupError:
+            pass
+    stats = manager.get_system_stats()
+    assert stats.health.state == "ok", stats.health
+    assert stats.total_files % expected == 0, stats.total_files
+    assert stats.trash.files % expected == 0, stats.trash
+    assert stats.total_files + stats.trash.files == len(names) * expected, stats
+print(json.dumps("seen"))
 """
 
 FORK = """
@@ -252,3 +293,79 @@ def test_threads_of_one_process_share_a_manager(make_tree: MakeTree) -> None:
     assert sum(counts) == 2 * len(jobs)
     assert len(counts) == 4 * len(jobs)
     assert_sound(root)
+
+
+# --- deleting and restoring
+
+
+def stocked(make_tree: MakeTree, jobs: list[str], files: int) -> Path:
+    """Return a library in which jobs of so many files are organized."""
+    root = make_tree(tree_of_jobs(jobs, files))
+    with FileManager(root) as manager:
+        for job in jobs:
+            assert manager.organize_output(job).moved.files == files
+    return root
+
+
+def test_processes_that_delete_the_same_jobs_give_the_same_answers(make_tree: MakeTree) -> None:
+    jobs = [f"job_{letter}" for letter in "abcdef"]
+    root = stocked(make_tree, jobs, 3)
+    answers = race([(TAKE_AND_BRING_BACK, [*jobs, "1", "delete"])] * 4, root)
+    assert [len(set(of_one_job)) for of_one_job in zip(*answers, strict=True)] == [1] * len(jobs)
+    assert len(changes_of(root)) == 2 * len(jobs)
+    story = check_deletions(root)
+    assert [len(files) for files in story.trashed.values()] == [3] * len(jobs)
+
+
+def test_processes_that_restore_the_same_jobs_give_the_same_answers(make_tree: MakeTree) -> None:
+    jobs = [f"job_{letter}" for letter in "abcdef"]
+    root = stocked(make_tree, jobs, 3)
+    with FileManager(root) as manager:
+        for job in jobs:
+            manager.delete_job_files(job)
+    answers = race([(TAKE_AND_BRING_BACK, [*jobs, "1", "restore"])] * 4, root)
+    assert answers == [[3] * len(jobs)] * 4
+    assert len(changes_of(root)) == 3 * len(jobs)
+    assert check_deletions(root).trashed == {}
+
+
+def test_processes_that_delete_and_restore_one_job_lose_nothing_and_nobody_sees_half_of_it(
+    make_tree: MakeTree,
+) -> None:
+    jobs = ["job_a", "job_b"]
+    root = stocked(make_tree, jobs, 3)
+    *_, seen = race(
+        [
+            (TAKE_AND_BRING_BACK, [*jobs, "12", "delete"]),
+            (TAKE_AND_BRING_BACK, [*jobs, "12", "restore"]),
+            (TAKE_AND_BRING_BACK, [*jobs, "12", "clean"]),
+            (LOOK_AT_ALL, [*jobs, "12", "3"]),
+        ],
+        root,
+    )
+    assert seen == "seen"
+    story = check_deletions(root)
+    kept = [*story.alive.values(), *story.trashed.values()]
+    assert sum(map(len, kept)) == 3 * len(jobs)
+
+
+def test_what_is_organized_while_its_job_is_deleted_for_good_is_not_lost(
+    make_tree: MakeTree,
+) -> None:
+    """Of two files one was organized before, and may go; the other goes only once it is of the job, too."""
+    jobs = [f"job_{letter}" for letter in "abcd"]
+    root = stocked(make_tree, jobs, 1)
+    make_tree({f"{job}_later.png": recording("batch_00002_.png") for job in jobs})
+    organized, destroyed, emptied = race(
+        [
+            (TAKE_AND_BRING_BACK, [*jobs, "1", "organize"]),
+            (TAKE_AND_BRING_BACK, [*jobs, "1", "destroy"]),
+            (TAKE_AND_BRING_BACK, [*jobs, "3", "empty"]),
+        ],
+        root,
+    )
+    assert organized == [1] * len(jobs)
+    story = check_deletions(root)
+    for job, gone in zip(jobs, destroyed, strict=True):
+        assert gone in {1, 2}, emptied
+        assert len(story.alive.get(job, {})) == 2 - gone

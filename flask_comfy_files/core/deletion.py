@@ -22,7 +22,7 @@ from flask_comfy_files.core.errors import (
     JobTrashedError,
 )
 from flask_comfy_files.core.examination import Examined, examine
-from flask_comfy_files.core.layout import STATE
+from flask_comfy_files.core.layout import STATE, is_in, trash_folder
 from flask_comfy_files.core.records import FileRecord, LeftFile, SkipReason, Tally, iso_utc
 from flask_comfy_files.core.recovery import changing, reading
 from flask_comfy_files.core.reports import (
@@ -75,9 +75,11 @@ class Deletion:
                 if row.entry == report.operation_id or not is_alive
             ]
             self._purge(writer, operation, rows, purged)
+        own = trash_folder(report.operation_id, job_id)
+        staying = sum(is_in(left.path, own) for left in purged.failed)
         return replace(
             report,
-            deleted_files=report.deleted_files - len(purged.failed),
+            deleted_files=report.deleted_files - staying,
             bytes_trashed=0,
             bytes_freed=purged.freed.bytes,
             failed=(*report.failed, *purged.failed),
@@ -187,7 +189,7 @@ class Deletion:
                 now = writer.find_job(job_id)
                 if now is None or now.seq != job.seq:
                     continue  # it has changed since it was looked at
-                if not examined.doomed and (examined.held or examined.failed):
+                if examined.failed or (examined.held and not examined.doomed):
                     return _report(examined, operation)  # nothing of it may go
                 try:
                     trashed = trash_jobs(self._root, writer, operation, [examined])

@@ -7,6 +7,7 @@ file systems a copy that is compared.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -144,7 +145,8 @@ def finish(root: str, moves: Sequence[Stored]) -> Finished:
         _log.warning("an interrupted move cannot be finished, and is undone: %s", error)
         undone = _settle_all(root, back(moves))
         for stored in moves:
-            drop_half_copy(root, stored)
+            with contextlib.suppress(OSError):
+                drop_half_copy(root, stored)
         return Finished(is_undone=True, overlays=undone)
 
 
@@ -152,9 +154,11 @@ def _require_unchanged(root: str, stored: Stored) -> None:
     """Refuse to go on with a deletion when one of its files is not any more what was looked at.
 
     Raises:
-        OSError: It has changed.
+        OSError: It has changed, or a link hides it.
     """
     path = stored["original_path"]
+    with contextlib.suppress(FileNotFoundError), durable.open_folder(root, split(path)[0]):
+        pass
     status = durable.find_status(root, path)
     if status is None or is_in(path, TRASH) or is_recorded(stored, status):
         return

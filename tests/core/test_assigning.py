@@ -287,6 +287,30 @@ def test_a_file_that_cannot_be_moved_is_nobodys_again_and_the_others_go(
     assert manager.assign_legacy_files(["legacy/a.png"], "job_1").file_count == 2
 
 
+def test_after_a_crash_what_cannot_be_moved_is_nobodys_again(
+    manager: FileManager, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {record.path: record for record in manager.get_legacy_files()}
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(durable, "move", die)
+        with pytest.raises(KeyboardInterrupt):
+            manager.assign_legacy_files(["legacy/a.png", "legacy/b.png"], "job_1")
+    with monkeypatch.context() as patch:
+        refuse_to_move(patch, "a.png")
+        manager.organize_output("next", files=["nothing.png"])
+    assert [record.original_path for record in manager.get_job_files("job_1")] == ["b.png"]
+    for prepare in (lambda _root: None, delete_index):
+        prepare(root)
+        assert manager.get_file_metadata("legacy/a.png") == before["legacy/a.png"]
+        check_given_back(root)
+    assert manager.assign_legacy_files(["legacy/a.png"], "job_1").file_count == 2
+    check_library(root)
+
+
 def check_given_back(root: Path) -> None:
     assert {path for path in outputs(root) if "a.png" in path} == {"legacy/a.png"}
     with FileManager(root) as manager:

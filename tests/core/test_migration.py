@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import shutil
 import unicodedata
 from collections import Counter
@@ -417,6 +418,23 @@ def test_a_number_fits_into_255_bytes(
     check_library(root)
 
 
+def test_two_files_of_one_migration_never_get_one_name_in_legacy(
+    make_tree: MakeTree, open_manager: OpenManager
+) -> None:
+    names = ["a.png", "a_2.png", "a_2_2.png", "a_3.png"]
+    root = make_tree({"legacy/a.png": b"taken", **{name: name.encode() for name in names}})
+    manager = open_manager(root)
+    plan, report = manager.plan_migration(), manager.migrate_legacy_files()
+    went = targets(report)
+    assert went == targets(plan)
+    assert went["a.png"] == "legacy/a_2.png"
+    assert len({*went.values(), "legacy/a.png"}) == 5
+    assert {path: outputs(root)[path] for path in went.values()} == {
+        went[name]: name.encode() for name in names
+    }
+    assert (root / "legacy/a.png").read_bytes() == b"taken"
+
+
 def test_what_nobody_owns_stays_when_that_is_asked_for(
     make_tree: MakeTree, open_manager: OpenManager
 ) -> None:
@@ -546,9 +564,11 @@ def add_troubles(root: Path) -> None:
 def test_a_rehearsal_says_what_happens_and_changes_nothing(
     output_root: Path,
     open_manager: OpenManager,
+    monkeypatch: pytest.MonkeyPatch,
     wish: dict[str, Any],
     known: dict[str, str],
 ) -> None:
+    monkeypatch.setattr(detection, "FILES_AT_ONCE", 7)  # so that jobs are met again and again
     manager = open_manager(output_root)
     for job_id, name in known.items():
         manager.organize_output(job_id, "mine", files=[name])
@@ -840,6 +860,34 @@ def test_many_files_are_listed_once_and_recorded_in_batches_of_256(
     check_library(root)
 
 
+def test_what_is_left_counts_as_done_for_the_progress(
+    make_tree: MakeTree, open_manager: OpenManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(detection, "FILES_AT_ONCE", 1)
+    tree: Tree = {
+        "1_skipped.png": image("1"),
+        "2_failed.png": tagged("KNOWN"),
+        "3.txt": b"goes",
+        "4_left.txt": b"left",
+        ".hidden": b"never counted",
+        "5_stuck.txt": b"stuck",
+        "known.png": image("known"),
+    }
+    root = make_tree(tree)
+    set_modified(root / "1_skipped.png", NOW)
+    manager = open_manager(root)
+    manager.organize_output("known", files=["known.png"])
+    told: list[tuple[int, int]] = []
+    refuse_to_move(monkeypatch, "5_stuck.txt")
+    report = manager.migrate_legacy_files(
+        jobs=[{"job_id": "job_1", "files": ["3.txt", "5_stuck.txt"]}],
+        leave_unmatched=True,
+        on_progress=lambda done, total, _: told.append((done, total)),
+    )
+    assert told == [(number, 5) for number in (1, 2, 3, 4, 5)]
+    assert set(targets(report)) == {"3.txt"}
+
+
 def test_a_family_is_never_parted_by_a_batch(
     make_tree: MakeTree, open_manager: OpenManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -986,6 +1034,31 @@ def test_it_is_stopped_by_an_error_at_any_call_and_the_next_finishes_the_rest(
         if calls["all"] < point:
             break
     assert point > 60
+
+
+@pytest.mark.parametrize("name", ["a.txt", "x" * 251 + ".txt"], ids=["short", "long"])
+def test_after_a_crash_a_file_whose_place_was_taken_is_not_lost(
+    make_tree: MakeTree, open_manager: OpenManager, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    root = make_tree({name: b"ours"})
+    manager = open_manager(root)
+
+    def die(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(migration, "place", die)
+        with pytest.raises(KeyboardInterrupt):
+            manager.migrate_legacy_files()
+    (root / "legacy" / name).write_bytes(b"somebody else's")
+    manager.organize_output("next", files=["nothing.png"])
+    report = manager.migrate_legacy_files()
+    assert (report.skipped, report.failed) == ((), ())
+    (beside,) = (record.path for record in manager.get_legacy_files())
+    assert re.fullmatch(r"legacy/(a|x+)_2\.txt", beside)
+    assert outputs(root) == {f"legacy/{name}": b"somebody else's", beside: b"ours"}
+    (root / "legacy" / name).unlink()
+    check_library(root)
 
 
 # Two at once

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,6 +18,7 @@ from flask_comfy_files.core.provenance import (
 )
 from flask_comfy_files.core.records import Tally
 from tests.conftest import MakeTree, OpenManager
+from tests.core.tags.samples import FORMATS
 from tests.core.test_migration import (
     TIME,
     by_time,
@@ -57,6 +59,23 @@ def test_the_tag_is_believed_before_the_list_and_the_list_before_the_time(
     }
 
 
+def test_the_tag_is_read_from_every_format_that_can_carry_one(
+    make_tree: MakeTree, open_manager: OpenManager
+) -> None:
+    names = {
+        f"{place}{extension}": build for place, (extension, build) in enumerate(FORMATS.values())
+    }
+    tree = {
+        name: build([("comfy_files", json.dumps({"job_id": f"job_{place}"}))])
+        for place, (name, build) in enumerate(names.items())
+    }
+    root = make_tree(tree, NOW - timedelta(days=2))
+    report = open_manager(root).migrate_legacy_files()
+    assert targets(report).keys() == tree.keys()
+    assert {job.job_id for job in report.jobs} == {f"job_{place}" for place in range(len(tree))}
+    assert {job.evidence for job in report.jobs} == {"tag"}
+
+
 def test_a_tag_without_a_project_takes_the_one_that_the_host_names_or_the_default(
     make_tree: MakeTree, open_manager: OpenManager
 ) -> None:
@@ -67,6 +86,19 @@ def test_a_tag_without_a_project_takes_the_one_that_the_host_names_or_the_defaul
         "a.png": migrated("job_1", "image.png", "anime"),
         "b.png": migrated("job_1", "image_2.png", "anime"),
         "c.png": migrated("job_2", "image.png", "rest"),
+    }
+
+
+def test_a_tag_takes_the_project_of_the_list_whichever_is_moved_first(
+    make_tree: MakeTree, open_manager: OpenManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(detection, "FILES_AT_ONCE", 1)
+    root = make_tree({"a.png": tagged("job_1"), "b.png": image("b")})
+    jobs = [{"job_id": "job_1", "project_id": "anime", "files": ["b.png"]}]
+    report = open_manager(root).migrate_legacy_files(jobs=jobs)
+    assert set(targets(report).values()) == {
+        migrated("job_1", "image.png", "anime"),
+        migrated("job_1", "image_2.png", "anime"),
     }
 
 
@@ -267,15 +299,17 @@ def test_what_one_workflow_wrote_in_one_go_is_grouped_only_when_asked(
 def test_grouping_by_day_keeps_families_together_across_midnight(
     make_tree: MakeTree, open_manager: OpenManager
 ) -> None:
-    root = make_tree({"a_00001.mp4": clip("a"), "a_00001.png": image("a"), "b.png": image("b")})
+    names = ["a_00001.mp4", "a_00001.png", "b.png", "c_00001.mp4", "c_00001.png"]
+    root = make_tree({name: image(name) for name in names})
     midnight = NOW.replace(hour=0, minute=0, second=0)
-    set_modified(root / "a_00001.png", midnight - timedelta(seconds=1))
-    set_modified(root / "a_00001.mp4", midnight + timedelta(seconds=1))
-    set_modified(root / "b.png", midnight)
+    for name, seconds in zip(names, (1, -1, 0, -1, 1), strict=True):
+        set_modified(root / name, midnight + timedelta(seconds=seconds))
     report = open_manager(root).migrate_legacy_files(group_by="day")
     assert targets(report) == {
         "a_00001.mp4": migrated("legacy_day_20260202", "video.mp4"),
         "a_00001.png": migrated("legacy_day_20260202", "image.png"),
+        "c_00001.mp4": migrated("legacy_day_20260202", "video_2.mp4"),
+        "c_00001.png": migrated("legacy_day_20260202", "image_2.png"),
         "b.png": migrated("legacy_day_20260203", "image.png"),
     }
     assert {job.evidence for job in report.jobs} == {"day"}

@@ -327,13 +327,18 @@ def check_deletions(root: Path, *, may_leave_folders: bool = False) -> Story:
     Before its line was written, a deletion has made folders at most, of which nothing tells.
     """
     story = story_of(root)
-    document = (root / DOCUMENT).read_text()
+    deletions = {
+        (change["trash"]["entry"], change["job_id"])
+        for change in json.loads((root / DOCUMENT).read_bytes())["changes"]
+        if "trash" in change
+    }
+    told = deletions | {(entry,) for entry, _ in deletions}
     owned = {}
     for top in (PROJECTS, TRASH):
         for folder, folders, names in os.walk(root / top):
             inside = Path(folder).relative_to(root / top).parts
             is_needed = folders or names or not inside
-            is_unsaid = top == TRASH and inside and inside[0] not in document
+            is_unsaid = top == TRASH and inside not in told
             assert is_needed or is_unsaid or may_leave_folders, f"empty: {folder}"
             for name in names:
                 path = Path(folder, name)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from flask_comfy_files.core.layout import DOCUMENT
+from tests.crash.deletions import DELETIONS
 from tests.crash.library_check import (
     OTHER_FILE_SYSTEM,
     OTHER_FOLDER,
@@ -97,3 +99,46 @@ def test_a_failing_system_call_while_copying_loses_nothing(
     ground = Ground(memory, OTHER_FILE_SYSTEM)
     mount(ground.root / OTHER_FOLDER, "-t", "tmpfs", "tmpfs")
     fail_everywhere(ground, fault)
+
+
+DELETION_FAULTS = ("ENOSPC:when={}+", "EIO:when={}", "EROFS:when={}+", "EACCES:when={}")
+"""Each call is hit by one of them, in turn."""
+
+
+@pytest.mark.parametrize("name", ["delete", "restore", "empty trash"])
+def test_a_failing_system_call_leaves_each_job_whole_on_its_way(name: str, memory: Path) -> None:
+    """A purge that cannot remove a file is in ``test_permissions.py``: it says so, and does not wait."""
+    ground = Ground(memory, replace(DELETIONS[name], may_leave_folders=True))
+    act = functools.partial(outcome, ground.scenario, ground.root)
+    points = ground.undisturbed(act).points(ground.root, index_step=4 * INDEX_STEP)
+    points = [
+        call for call in points if not (name == "empty trash" and call.name.startswith("unlink"))
+    ]
+    assert len(points) > 8
+    for number, call in enumerate(points):
+        ground.renew()
+        fault = DELETION_FAULTS[number % len(DELETION_FAULTS)].format(call.ordinal)
+        with ground.hearing(f"{fault} {call}"):
+            failed = traced(act, ground.log, f"{call.name}:error={fault}")
+            assert failed.was_hit
+            expect_an_honest_answer(ground, failed.end.result)
+            expect_recovery(ground.scenario, ground.root)
+    ground.conclude()
+
+
+@pytest.mark.parametrize("name", ["delete", "restore"])
+def test_a_failing_look_at_a_job_on_its_way_loses_nothing(name: str, memory: Path) -> None:
+    """What cannot be read is not taken for gone. Each third call fails, with one error after the other."""
+    ground = Ground(memory, replace(DELETIONS[name], may_leave_folders=True))
+    act = functools.partial(outcome, ground.scenario, ground.root)
+    looks = ground.undisturbed(act).looks(ground.root)
+    assert len(looks) > 30
+    for number, call in enumerate(looks[::3]):
+        ground.renew()
+        fault = f"{('EIO', 'EMFILE', 'EACCES')[number % 3]}:when={call.ordinal}"
+        with ground.hearing(f"{fault} {call}"):
+            failed = traced(act, ground.log, f"{call.name}:error={fault}")
+            assert failed.was_hit
+            expect_an_honest_answer(ground, failed.end.result)
+            expect_recovery(ground.scenario, ground.root)
+    ground.conclude()

@@ -10,11 +10,14 @@ from pathlib import Path
 import pytest
 
 from flask_comfy_files.core.errors import OutOfSpaceError
+from flask_comfy_files.core.layout import DOCUMENT
+from tests.crash.deletions import DELETIONS
 from tests.crash.library_check import (
     OTHER_FILE_SYSTEM,
     OTHER_FOLDER,
     SCENARIOS,
     expect_recovery,
+    found,
     in_child,
     open_library,
 )
@@ -143,3 +146,48 @@ def test_a_disk_too_full_for_the_reserve_is_refused_before_work_starts(
         health = manager.get_system_stats().health
     assert health.state == "degraded"
     assert "MIN_FREE_BYTES" in " ".join(health.messages)
+
+
+@pytest.mark.parametrize("name", ["delete", "restore", "empty trash"])
+def test_a_job_is_whole_on_a_full_disk_however_little_room_is_left(
+    name: str, tmp_path: Path, mount: Mount
+) -> None:
+    """A line may fit into what is left of a page, and moving takes no room: then the work is done."""
+    disk = tiny_memory(tmp_path / "disk", mount)
+    ground = Ground(disk, DELETIONS[name])
+    fillings = [filled(disk, pages * PAGE) for pages in (0, 1, 2, 4, 8, 100)]
+    fillings += [without_inodes(disk, left) for left in range(8)]
+    for number, full in enumerate(fillings):
+        with ground.hearing(number):
+            work_on_a_full_disk(ground, full)
+    ground.conclude()
+
+
+@pytest.mark.parametrize("name", ["delete", "restore"])
+def test_where_no_folder_can_be_made_nothing_is_recorded(
+    name: str, tmp_path: Path, mount: Mount
+) -> None:
+    disk = tiny_memory(tmp_path / "disk", mount)
+    ground = Ground(disk, DELETIONS[name])
+    ground.renew()
+    before = (ground.root / DOCUMENT).read_bytes(), found(ground.root)
+    with without_inodes(disk, 2):  # for the index
+        end = in_child(lambda: outcome(ground.scenario, ground.root))
+    assert end.result["refused"].endswith("Free some space on the volume.")
+    assert ((ground.root / DOCUMENT).read_bytes(), found(ground.root)) == before
+    expect_recovery(ground.scenario, ground.root)
+
+
+def test_a_trash_without_room_for_the_copies_leaves_the_job_where_it_is(
+    tmp_path: Path, mount: Mount
+) -> None:
+    disk = tiny_memory(tmp_path / "disk", mount)
+    ground = Ground(disk, DELETIONS["delete"])
+    mount(ground.root / "projects", "-t", "tmpfs", "tmpfs")
+    results = []
+    for pages in (*range(12, 24), 100):
+        with ground.hearing(f"{pages} pages left"):
+            results.append(work_on_a_full_disk(ground, filled(disk, pages * PAGE)))
+    ground.conclude()
+    assert results[0] is False
+    assert results[-1] is True

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from flask_comfy_files.core.layout import INDEX
+from tests.crash.deletions import DELETIONS, INTERRUPTED, age_index
 from tests.crash.library_check import (
     OTHER_FILE_SYSTEM,
     OTHER_FOLDER,
@@ -22,6 +24,9 @@ pytestmark = pytest.mark.faults
 
 INDEX_STEP = 10
 """Of the calls on the index only every n-th is hit, but for one scenario in which each is."""
+
+DELETION_INDEX_STEP = 40
+"""Of deletions fewer still: the index is written in the same way."""
 
 
 def kill_everywhere(ground: Ground, index_step: int) -> None:
@@ -59,3 +64,36 @@ def test_a_kill_while_copying_across_a_bind_mount_is_survived(memory: Path, moun
     store.mkdir()
     mount(ground.root / "projects", "--bind", str(store))
     kill_everywhere(ground, INDEX_STEP)
+
+
+@pytest.mark.parametrize("name", ["delete", "restore beside", "destroy", "refused delete"])
+def test_a_kill_while_jobs_go_or_come_back_is_survived(name: str, memory: Path) -> None:
+    """In turn the index is kept, deleted, or one from long before."""
+    scenario = {**DELETIONS, **INTERRUPTED}[name]
+    kill_in_turn(Ground(memory, scenario), DELETION_INDEX_STEP)
+
+
+@pytest.mark.parametrize("name", ["delete", "restore"])
+def test_a_kill_while_a_job_is_copied_into_the_trash_or_out_of_it_is_survived(
+    name: str, memory: Path, mount: Mount
+) -> None:
+    ground = Ground(memory, DELETIONS[name])
+    mount(ground.root / "projects", "-t", "tmpfs", "tmpfs")
+    kill_in_turn(ground, 10 * DELETION_INDEX_STEP)
+
+
+def kill_in_turn(ground: Ground, index_step: int) -> None:
+    """Kill as above; the index is kept, deleted, or replaced by one that knows the first job alone."""
+    act = functools.partial(ground.scenario.disturbed, ground.root)
+    points = ground.undisturbed(act).points(ground.root, index_step=index_step)
+    for number, call in enumerate(points):
+        ground.renew()
+        with ground.hearing(call):
+            killed = traced(act, ground.log, f"{call.name}:signal=KILL:when={call.ordinal}")
+            assert killed.end.status == -signal.SIGKILL, killed.end.said
+            if number % 3 == 1:
+                delete_index(ground.root)
+            elif number % 3:
+                age_index(ground.root, ground.folder / Path(INDEX).name)
+            ground.scenario.recovered(ground.root)
+    ground.conclude()

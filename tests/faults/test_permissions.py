@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import json
 import os
 import struct
 import subprocess
@@ -13,11 +14,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from flask import Flask
 
+from flask_comfy_files import add_file_manager_routes
 from flask_comfy_files.core.errors import ComfyFilesError, LibraryUnavailableError
-from flask_comfy_files.core.layout import DOCUMENT
+from flask_comfy_files.core.layout import DOCUMENT, TRASH
 from flask_comfy_files.core.records import SkipReason
-from tests.crash.library_check import in_child, open_library, organize, original_paths
+from tests.crash.library_check import (
+    check_deletions,
+    in_child,
+    open_library,
+    organize,
+    original_paths,
+)
 from tests.faults.ground import Mount
 from tests.trees import NOW, read_tree, recording, set_modified, write_tree
 
@@ -257,3 +266,96 @@ def test_another_user_judges_by_content_and_quiet(
     expected = [] if is_taken == "taken" else [f"{path}: {SkipReason.STILL_BEING_WRITTEN}"]
     assert left == expected
     assert (root / path).exists() is (is_taken == "left")
+
+
+# --- deleting
+
+
+def stock(root: Path) -> None:
+    """Have three jobs: of one file, of two, and of one."""
+    write_tree(root, {"fourth.png": recording("batch_00004_.png")})
+    with open_library(root) as manager:
+        organize("job_2", [SECOND, THIRD])(manager)
+        organize("job_3", ["fourth.png"])(manager)
+
+
+def said_by_cli(root: Path, *arguments: str, become: Become = lambda: None) -> dict[str, Any]:
+    """Return what a command answers, with its exit code."""
+    host = Flask("host")
+    add_file_manager_routes(host, output_dir=root, min_free_bytes=0)
+
+    def run() -> dict[str, Any]:
+        become()
+        result = host.test_cli_runner().invoke(args=["files", *arguments, "--yes", "--json"])
+        return {**json.loads(result.stdout), "exit_code": result.exit_code}
+
+    answer: dict[str, Any] = in_child(run).result
+    return answer
+
+
+@as_anyone
+def test_a_job_in_a_folder_that_may_not_be_changed_stays_whole_and_says_why(
+    root: Path, become: Become
+) -> None:
+    stock(root)
+    give(root, UIDS[become])
+    folder = root / "projects/night_watch/job_2"
+    folder.chmod(0o555)
+    before = read_tree(folder)
+    answer = said_by_cli(root, "delete", "job_2", become=become)
+    assert (answer["exit_code"], answer["deleted_files"]) == (1, 0)
+    (failed,) = answer["failed"]
+    assert failed["reason"] == f"Permission denied (uid {UIDS[become]})"
+    assert failed["path"].startswith("projects/night_watch/job_2/")
+    assert read_tree(folder) == before
+    check_deletions(root)
+    folder.chmod(0o755)
+    assert said_by_cli(root, "delete", "job_2", become=become)["deleted_files"] == 2
+    check_deletions(root)
+
+
+def test_an_immutable_file_in_the_middle_of_a_batch_keeps_its_own_job_only(root: Path) -> None:
+    stock(root)
+    with open_library(root) as manager:
+        paths = [Path(record.file_path) for record in manager.get_job_files("job_2")]
+    with immutable(paths[1]):
+        answer = said_by_cli(root, "cleanup", "--days", "0", "--allow", "clock_jump")
+        check_deletions(root)
+    assert answer["exit_code"] == 1
+    assert [job["job_id"] for job in answer["jobs"]] == ["job_1", "job_3"]
+    assert [(left["path"], left["reason"]) for left in answer["failed"]] == [
+        (str(paths[1].relative_to(root)), "Operation not permitted (uid 0)")
+    ]
+    assert original_paths(root, "job_2") == [SECOND, THIRD]
+    assert said_by_cli(root, "delete", "job_2")["deleted_files"] == 2
+    check_deletions(root)
+
+
+def test_an_immutable_file_in_the_trash_is_told_and_the_others_go(root: Path) -> None:
+    stock(root)
+    with open_library(root) as manager:
+        paths = [Path(record.file_path) for record in manager.get_job_files("job_2")]
+        entry = manager.delete_job_files("job_2").operation_id
+    stuck = root / TRASH / entry / "job_2" / paths[0].name
+    with immutable(stuck):
+        answer = said_by_cli(root, "trash", "--empty")
+    assert (answer["exit_code"], answer["purged_files"]) == (1, 1)
+    assert [(left["path"], left["reason"]) for left in answer["failed"]] == [
+        (str(stuck.relative_to(root)), "Operation not permitted")
+    ]
+    assert [path for path in (root / TRASH).rglob("*") if path.is_file()] == [stuck]
+
+
+def test_an_immutable_file_in_the_trash_keeps_its_job_there(root: Path) -> None:
+    stock(root)
+    with open_library(root) as manager:
+        entry = manager.delete_job_files("job_2").operation_id
+    stuck = sorted((root / TRASH / entry / "job_2").iterdir())[1]
+    with immutable(stuck), open_library(root) as manager:
+        report = manager.restore_job_files("job_2")
+        assert [left.reason for left in report.failed] == ["Operation not permitted (uid 0)"]
+        assert report.restored.files == 0
+        check_deletions(root)
+    with open_library(root) as manager:
+        assert manager.restore_job_files("job_2").restored.files == 2
+    check_deletions(root)

@@ -21,6 +21,8 @@ class Account:
         self._jobs: list[DeletedJob] = []
         self._skipped: list[LeftFile] = []
         self._failed: list[LeftFile] = []
+        self.left_in_trash: list[LeftFile] = []
+        """Files that were to be deleted for good, and that the system did not let go."""
         self.folders = 0
         """How many folders were, or would be, removed."""
         self.purged_files = 0
@@ -62,6 +64,7 @@ class Account:
     def report(self, days: int, operation_id: str | None) -> CleanupReport:
         """Return the account as a report; a rehearsal is no operation."""
         strangers = [left for left in self._skipped if left.reason == "untracked"]
+        strangers += self.left_in_trash
         size = sum(left.bytes for left in strangers)
         deleted_bytes = sum(job.bytes for job in self._jobs)
         return CleanupReport(
@@ -74,7 +77,7 @@ class Account:
             removed_directories=self.folders,
             kept=tuple(self._kept),
             skipped=tuple(self._skipped),
-            failed=tuple(self._failed),
+            failed=(*self._failed, *self.left_in_trash),
             jobs=tuple(self._jobs),
             projects=_by_project(self._jobs, self._kept),
             dry_run=operation_id is None,

@@ -117,12 +117,13 @@ def _line(
         JobIdentity(root, job_id, standing.project_id, None),
         at,
         taken=standing.paths,
-        originals=standing.originals,
+        originals=[*standing.originals, *(record.original_path for record in records)],
         exists=lambda path: durable.find_status(root, path) is not None,
     )
     files = []
     for record in records:
-        path = filing.free_path(FileType(record.file_type), record.file_extension)
+        file_type = FileType(record.file_type)
+        path = filing.free_path(file_type, record.file_extension)
         owned = replace(
             record,
             path=path,
@@ -131,6 +132,7 @@ def _line(
             project_id=standing.project_id,
             timestamp=str(int(at.timestamp())),
             created_at=iso_utc(at),
+            generation_type=filing.generation_type(record.original_path, file_type),
             evidence=str(Evidence.ASSIGNED),
         )
         files.append({**file_to_stored(owned), "moved_from": record.path})

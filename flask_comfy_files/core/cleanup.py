@@ -26,7 +26,7 @@ from flask_comfy_files.core.layout import PROJECTS, STATE
 from flask_comfy_files.core.plans import StoredPlan
 from flask_comfy_files.core.policy import Allowance, RetentionPolicy
 from flask_comfy_files.core.records import LeftFile, iso_utc, microseconds
-from flask_comfy_files.core.recovery import changing
+from flask_comfy_files.core.recovery import changing, reading
 from flask_comfy_files.core.reports import CleanupPlan, CleanupReport
 from flask_comfy_files.core.request import Clock
 from flask_comfy_files.core.retention import (
@@ -82,7 +82,7 @@ class Cleanup:
             CleanupRefusedError: It would be refused.
         """
         now = self._clock()
-        with self._catalog.reading() as reader:
+        with reading(self._root, self._catalog) as reader:
             return self._rehearse(reader, self._select(reader, days, allow, now), days, now)
 
     def save_plan(self, days: int | None, allow: Collection[Allowance]) -> CleanupPlan:
@@ -92,7 +92,7 @@ class Cleanup:
             CleanupRefusedError: It would be refused.
         """
         now = self._clock()
-        with self._catalog.reading() as reader:
+        with reading(self._root, self._catalog) as reader:
             selection = self._select(reader, days, allow, now)
             rehearsal = self._rehearse(reader, selection, days, now)
         plan = StoredPlan.new(uuid.uuid4().hex, now, selection, rehearsal)
@@ -141,6 +141,7 @@ class Cleanup:
             account = Account(plan.found, plan.kept)
             with self._catalog.reading() as reader:
                 taken = list(_still_to_do(reader, plan, account))
+            plans.note_begin(self._root, now)
             operation = {**new_operation("cleanup", now), "id": plan_id}
             report = self._execute(account, taken, plan.report.days, operation, progress)
             plans.save_plan(self._root, plan.applied(report), now)
@@ -157,6 +158,10 @@ class Cleanup:
                 with changing(self._root, self._catalog):
                     pass
             yield
+
+    def missing_bytes(self) -> int:
+        """Return how many bytes are less free than should be; while there are any, the trash is emptied early."""
+        return max(0, self._retention.floor_bytes - free_bytes(self._root))
 
     def is_due(self) -> bool:
         """Say whether no cleanup was begun for more than a day."""
@@ -193,7 +198,8 @@ class Cleanup:
             now=now,
             room=Room(free=free_bytes(self._root), in_trash=reader.trash_totals().bytes),
         )
-        require_steady_clock(selection, plans.last_cleanup(self._root), now, allowed)
+        last = plans.last_cleanup(self._root)
+        require_steady_clock(selection, last, now, days=days, allow=allowed)
         require_moderation(selection, policy, allowed)
         return selection
 
@@ -250,7 +256,7 @@ class Cleanup:
 
     def _due(self, rows: Iterable[TrashRow], now: datetime) -> list[TrashRow]:
         """Return what is to be purged: what was long enough in the trash, and more while space is short."""
-        short = self._retention.floor_bytes - free_bytes(self._root)
+        short = self.missing_bytes()
         due = []
         for row in rows:
             if short > 0 or self._deletion.restorable_until(row.facts["at"]) <= now:
@@ -317,6 +323,7 @@ class Cleanup:
                     if row.entry in {other.entry for other in writer.trash(row.job_id)}
                 ]  # without those that were restored meanwhile
                 self._deletion.purge(writer, operation, batch, purged)
+        account.left_in_trash = purged.failed
         account.purged_files = purged.files
         account.purged_at_once = sum(row.total_size for row in due if row.entry == operation["id"])
         account.freed = purged.freed.bytes

@@ -85,7 +85,7 @@ class Filing:
             job_id=self._job.job_id,
             project_id=self._job.project_id,
             prompt_id=self._job.prompt_id,
-            generation_type=self._generation_type(arrival.path, file_type),
+            generation_type=self.generation_type(arrival.path, file_type),
         )
 
     def free_path(self, file_type: FileType, extension: str) -> str:
@@ -101,7 +101,7 @@ class Filing:
                 return stem + extension
             number += 1
 
-    def _generation_type(self, original_path: str, file_type: FileType) -> str:
+    def generation_type(self, original_path: str, file_type: FileType) -> str:
         """Return what was generated: for a picture that ComfyUI wrote beside a clip of the same name, the clip."""
         if file_type is FileType.IMAGE:
             return str(self._clips.get(_clip_stem(original_path), file_type))

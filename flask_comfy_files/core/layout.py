@@ -148,6 +148,8 @@ def legacy_path(path: str, number: int) -> str:
         return f"{folder}/{name}"
     stem, extension = os.path.splitext(name)
     ending = f"_{number}{extension}"
+    if len(os.fsencode(ending)) >= LONGEST_NAME:  # so long an extension is a part of the name
+        stem, ending = name, f"_{number}"
     room = LONGEST_NAME - len(os.fsencode(ending))
     while len(os.fsencode(stem)) > room:
         stem = stem[:-1]

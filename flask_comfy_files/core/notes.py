@@ -35,6 +35,6 @@ def read_note(root: str, path: str) -> dict[str, Any]:
             open(descriptor, "rb", closefd=False) as source,
         ):
             facts = json.loads(source.read(_LARGEST_BYTES))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return facts if isinstance(facts, dict) else {}

@@ -134,17 +134,24 @@ def find_plan(root: str, plan_id: str, now: datetime) -> StoredPlan:
 def last_cleanup(root: str) -> LastCleanup | None:
     """Return when the last cleanup ended, or ``None`` when there was none."""
     facts = read_note(root, LAST_CLEANUP)
-    if "ended_at" not in facts:
-        return None
-    return LastCleanup(
-        at=datetime.fromisoformat(facts["ended_at"]), left_unexpired=facts["left_unexpired"]
+    at = _moment(facts.get("ended_at"))
+    return (
+        None if at is None else LastCleanup(at=at, left_unexpired=bool(facts.get("left_unexpired")))
     )
 
 
 def last_attempt(root: str) -> datetime | None:
     """Return when a cleanup was last begun, whatever became of it."""
-    facts = read_note(root, LAST_CLEANUP)
-    return datetime.fromisoformat(facts["begun_at"]) if "begun_at" in facts else None
+    return _moment(read_note(root, LAST_CLEANUP).get("begun_at"))
+
+
+def _moment(noted: object) -> datetime | None:
+    """Return a time that a note tells; what is none, or has no zone, was not written by us."""
+    try:
+        moment = datetime.fromisoformat(str(noted))
+    except ValueError:
+        return None
+    return None if moment.tzinfo is None else moment
 
 
 def note_begin(root: str, now: datetime) -> None:

@@ -286,7 +286,12 @@ def kept_job(
 
 
 def require_steady_clock(
-    selection: Selection, last: LastCleanup | None, now: datetime, allow: Collection[Allowance]
+    selection: Selection,
+    last: LastCleanup | None,
+    now: datetime,
+    *,
+    days: int | None,
+    allow: Collection[Allowance],
 ) -> None:
     """Stop a cleanup whose clock cannot be right.
 
@@ -308,6 +313,8 @@ def require_steady_clock(
             f"the clock says {iso_utc(now)}, and the last cleanup was at {iso_utc(last.at)}"
         )
     is_sudden = last.left_unexpired and not selection.unexpired and now - last.at > _JUMP
+    if days == 0:
+        return  # who says that takes everything, whatever the clock says
     if is_sudden and selection.found.files:
         _refuse_clock(
             f"every job has expired since the last cleanup at {iso_utc(last.at)}, and the clock says"

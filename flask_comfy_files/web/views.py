@@ -14,7 +14,6 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, defau
 from werkzeug.routing import Map, Rule, UnicodeConverter
 
 from flask_comfy_files.api import FileManagerAPI, Json
-from flask_comfy_files.config import Settings
 from flask_comfy_files.core.errors import ComfyFilesError
 from flask_comfy_files.web import access, problems
 from flask_comfy_files.web.access import Action
@@ -51,7 +50,7 @@ class Route:
     rule: str
     action: Action
     view: View
-    exact: Callable[[Settings], Action] | None = None
+    exact: Callable[[FileManagerAPI], Action] | None = None
     """Says what one request does, where that may be less than ``action``, or more."""
 
 
@@ -194,24 +193,28 @@ def _is_permanent() -> bool:
     return bool(said["permanent"] == "true")
 
 
-def _deletes(settings: Settings) -> Action:
+def _deletes(api: FileManagerAPI) -> Action:
     """Return what deleting a job is: without a trash it cannot be undone."""
     is_permanent = False
     with contextlib.suppress(
         ComfyFilesError
     ):  # what is wrong with it is said to those who may delete
         is_permanent = _is_permanent()
-    return Action.DESTROY if is_permanent or not settings.trash_days else Action.DELETE
+    return Action.DESTROY if is_permanent or not api.manager.settings.trash_days else Action.DELETE
 
 
-def _cleans_up(settings: Settings) -> Action:
+def _cleans_up(api: FileManagerAPI) -> Action:
     """Return what a cleanup is: nothing but reading when it is rehearsed."""
     is_rehearsal = False
     with contextlib.suppress(ComfyFilesError, HTTPException):  # as above
         is_rehearsal = body_parser.parse(CleanupBody(), request, location="json")["dry_run"]
     if is_rehearsal:
         return Action.READ
-    return Action.DELETE if settings.trash_days else Action.DESTROY
+    with contextlib.suppress(
+        ComfyFilesError
+    ):  # a volume that cannot be asked is told of by the cleanup
+        return Action.DESTROY if api.manager.deletes_at_once() else Action.DELETE
+    return Action.DELETE
 
 
 ROUTES: Final = (
@@ -264,9 +267,8 @@ def _add(
     blueprint: Blueprint, prefix: str, route: Route, api: FileManagerAPI, *, name: str | None = None
 ) -> None:
     def answer_request(**arguments: str) -> Response:
-        settings = api.manager.settings
-        action = route.action if route.exact is None else route.exact(settings)
-        access.require(request, action, settings)
+        action = route.action if route.exact is None else route.exact(api)
+        access.require(request, action, api.manager.settings)
         answer = route.view(api, **arguments)
         if isinstance(answer, Response):
             return answer

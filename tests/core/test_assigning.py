@@ -127,6 +127,19 @@ def test_chosen_files_are_moved_to_a_new_job_and_stay_what_they_were(
     check_library(root)
 
 
+def test_a_preview_that_comes_with_its_video_is_a_part_of_the_video(
+    make_tree: MakeTree, open_manager: OpenManager
+) -> None:
+    manager = open_manager(make_tree({"clip.png": image("clip"), "clip.mp4": b"video"}))
+    manager.migrate_legacy_files()
+    ids = [record.file_id for record in manager.get_legacy_files()]
+    report = manager.assign_legacy_files(ids, "shot")
+    assert {record.file_type: record.generation_type for record in report} == {
+        "video": "video",
+        "image": "video",
+    }
+
+
 def test_files_are_added_to_a_known_job_behind_those_it_has(
     manager: FileManager, make_tree: MakeTree, root: Path
 ) -> None:

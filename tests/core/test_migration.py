@@ -403,8 +403,9 @@ def test_a_name_taken_in_legacy_gets_a_number_before_the_extension(
         ("だ" * 85, "だ" * 84 + "_2"),
         ("だ" * 83 + "xy.png", "だ" * 83 + "_2.png"),
         (os.fsdecode(b"\xff" * 251) + ".png", os.fsdecode(b"\xff" * 249) + "_2.png"),
+        ("x." + "b" * 253, "x." + "b" * 251 + "_2"),
     ],
-    ids=["ascii", "no extension", "three bytes a sign", "mixed", "not UTF-8"],
+    ids=["ascii", "no extension", "three bytes a sign", "mixed", "not UTF-8", "all extension"],
 )
 def test_a_number_fits_into_255_bytes(
     make_tree: MakeTree, open_manager: OpenManager, name: str, second: str

@@ -567,6 +567,33 @@ def test_that_everything_has_expired_suddenly_stops_a_cleanup(shelf: Shelf) -> N
     )
 
 
+def test_who_says_0_days_means_everything_whatever_the_clock_says(shelf: Shelf) -> None:
+    shelf.put("young", 1)
+    shelf.clean(95)
+    shelf.clock.now += 3650 * A_DAY
+    assert shelf.clean(0)[0] == {"young": "expired"}
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        b"no JSON",
+        b"[" * 100_000,
+        b'{"ended_at": "2026", "begun_at": 7}',
+        b'{"ended_at": "2026-02-03T04:05:06"}',
+        b'{"ended_at": null, "left_unexpired": "x"}',
+    ],
+    ids=["no JSON", "deep", "no time", "no zone", "null"],
+)
+def test_a_damaged_note_of_the_last_cleanup_says_nothing(shelf: Shelf, note: bytes) -> None:
+    shelf.put("old", 90)
+    shelf.put("young", 1)
+    (shelf.root / ".comfy_files/cleanup.json").write_bytes(note)
+    assert shelf.manager().is_cleanup_due()
+    assert shelf.clean()[0] == {"old": "expired"}
+    assert not shelf.manager().is_cleanup_due()
+
+
 def test_that_everything_expires_is_nothing_sudden_while_cleanups_are_frequent(
     shelf: Shelf,
 ) -> None:

@@ -679,6 +679,20 @@ def test_carrying_a_plan_out_without_a_trash_needs_a_setting_too(
     assert (answer["deleted_files"], answer["bytes_trashed"]) == (1, 0)
 
 
+def test_a_cleanup_that_would_empty_the_trash_early_needs_a_setting_too(
+    make_keeper: MakeClient, output_root: Path
+) -> None:
+    def clean(client: FlaskClient, **options: Any) -> TestResponse:
+        return post(client, CLEANUP, {"days": 0}, **options)
+
+    client = make_keeper(min_free_bytes=10**18)
+    body = assert_refused(clean, client, output_root, 403, "access_denied")
+    assert "COMFY_FILES_TRUST_LOOPBACK" in body["detail"]
+    answer_of(post(client, CLEANUP, {"dry_run": True}))
+    answer = answer_of(clean(make_keeper(min_free_bytes=10**18, trust_loopback=True)))
+    assert answer["bytes_trashed"] == 0 < answer["bytes_freed"]
+
+
 @all_deletes
 def test_another_site_deletes_and_restores_nothing_whatever_it_brings(
     make_keeper: MakeClient, output_root: Path, change: Change, settings: dict[str, Any]

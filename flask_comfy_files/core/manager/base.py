@@ -17,10 +17,9 @@ from flask_comfy_files.core.cleanup import Cleanup, Retention
 from flask_comfy_files.core.comfyui import ComfyUI
 from flask_comfy_files.core.completion import Completion
 from flask_comfy_files.core.deletion import Deletion
-from flask_comfy_files.core.errors import ComfyFilesError
 from flask_comfy_files.core.migration import Migration
 from flask_comfy_files.core.organizer import Organizer
-from flask_comfy_files.core.recovery import changing
+from flask_comfy_files.core.recovery import reading
 from flask_comfy_files.core.request import Clock
 
 _log = logging.getLogger(__name__)
@@ -109,11 +108,5 @@ class Base:
     @contextlib.contextmanager
     def _reading(self) -> Iterator[Reader]:
         """Read the library, after finishing what a crash has left, if nobody else is at it."""
-        if self._catalog.is_behind():
-            with (
-                contextlib.suppress(ComfyFilesError, OSError),
-                changing(self._root, self._catalog, lock_timeout_s=0),
-            ):
-                _log.info("the index of %s was behind its document", self._root)
-        with self._catalog.reading() as reader:
+        with reading(self._root, self._catalog) as reader:
             yield reader

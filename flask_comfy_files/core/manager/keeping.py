@@ -118,6 +118,10 @@ class Keeping(Base):
             raise InvalidInputError("plan_id", plan_id, "is not a string")
         return self._cleanup.apply(plan_id, on_progress)
 
+    def deletes_at_once(self) -> bool:
+        """Say whether a cleanup may delete for good what it takes: there is no trash, or no space for it."""
+        return self.settings.trash_days == 0 or self._cleanup.missing_bytes() > 0
+
     def is_cleanup_due(self) -> bool:
         """Say whether no cleanup was begun for more than a day."""
         return self._cleanup.is_due()

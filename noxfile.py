@@ -66,12 +66,13 @@ def tests(session: nox.Session) -> None:
 def tests_min(session: nox.Session) -> None:
     """Run the tests with the lowest dependencies that setup.cfg allows.
 
-    What containers, tags and torn tails do depends on no package, and `make test` tries it.
+    The core needs no package but `filelock`, which several processes at once try hardest; what else
+    the core does is left to `make test`.
     """
     constraints = Path(session.create_tmp(), "lowest.txt")
     constraints.write_text("\n".join(_lowest_requirements()), encoding="utf-8")
     session.install("-e", ".[test]", "-c", str(constraints))
-    left_out = ("core/containers", "core/tags", "properties/test_torn_tail.py")
+    left_out = ("core", "crash", "comfyui", "properties")
     session.run("pytest", *(f"--ignore=tests/{path}" for path in left_out), *session.posargs)
 
 

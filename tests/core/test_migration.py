@@ -12,7 +12,7 @@ import shutil
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -693,15 +693,13 @@ def test_a_file_cut_short_or_empty_waits_for_a_day_and_then_goes_as_it_is(
 def test_a_file_of_another_age_is_migrated_with_its_time(
     make_tree: MakeTree, open_manager: OpenManager, year: int
 ) -> None:
-    seconds = (year - 1970) * 31_556_952
     root = make_tree({"a.txt": b"a", "b.txt": b"b"})
-    try:
-        os.utime(root / "a.txt", (seconds, seconds))
-    except OSError:
-        pytest.skip("the file system keeps no such time")
+    seconds = (year - 1970) * 31_556_952
+    os.utime(root / "a.txt", (seconds, seconds))
+    # Several file systems keep the nearest time that they can write instead.
     kept = (root / "a.txt").stat().st_mtime
     report = open_manager(root).migrate_legacy_files()
-    if year < 1:
+    if kept < datetime.min.replace(tzinfo=UTC).timestamp():
         assert reasons(report.failed)["a.txt"].startswith("Value too large")
         assert (root / "a.txt").stat().st_mtime == kept
         assert targets(report) == {"b.txt": "legacy/b.txt"}

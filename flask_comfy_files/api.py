@@ -169,6 +169,19 @@ class FileManagerAPI:
         """Give files that belong to no job to one; see ``FileManager.assign_legacy_files``."""
         return self._as_json(self.manager.assign_legacy_files(files, job_id, project_id))
 
+    def adopt_library_api(self) -> Json:
+        """Say that what is there is right; see ``FileManager.adopt_library``."""
+        return self._as_json(self.manager.adopt_library())
+
+    def compact_document_api(self) -> Json | None:
+        """Write the document anew; see ``FileManager.compact_document``."""
+        report = self.manager.compact_document()
+        return None if report is None else self._as_json(report)
+
+    def get_file_history_api(self, key: str) -> Json:
+        """Return what happened to a file; see ``FileManager.get_file_history``."""
+        return self._as_json(self.manager.get_file_history(key))
+
     def stamp_prompt_api(
         self,
         prompt: Json,

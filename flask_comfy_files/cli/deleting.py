@@ -5,16 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, Final
+from typing import Any
 
 import click
 
 from flask_comfy_files.api import FileManagerAPI, Json
+from flask_comfy_files.cli.asking import confirm, require_terminal, yes_option
 from flask_comfy_files.cli.exits import INCOMPLETE, exits_by_error
 from flask_comfy_files.cli.printing import as_json_option, printable, shortened, show, size_text
 from flask_comfy_files.core.cleanup import Progress
-
-_yes_option: Final = click.option("--yes", is_flag=True, help="Do not ask.")
 
 
 def commands(api: FileManagerAPI) -> list[click.Command]:
@@ -35,7 +34,7 @@ def _cleanup(api: FileManagerAPI) -> click.Command:
         multiple=True,
         help="What is otherwise refused: empty_project, large_share or clock_jump; may be repeated.",
     )
-    @_yes_option
+    @yes_option
     @as_json_option
     @exits_by_error
     def cleanup(
@@ -65,14 +64,15 @@ def _cleanup(api: FileManagerAPI) -> click.Command:
             show(api.plan_cleanup_api(days, allow=allow), as_json, _describe_cleanup)
             return
         if not yes:
-            _require_terminal()
+            require_terminal()
             rehearsal = None if plan_id else api.plan_cleanup_api(days, allow=allow)
-            _confirm(_question(rehearsal, plan_id))
+            confirm(_question(rehearsal, plan_id))
         with _progress() as progress:
             if plan_id is None:
                 answer = api.cleanup_old_files_api(days, allow=allow, on_progress=progress)
             else:
                 answer = api.apply_cleanup_plan_api(plan_id, on_progress=progress)
+        api.manager.compact_if_worthwhile()
         _finish(answer, as_json, _describe_cleanup)
 
     return cleanup
@@ -82,7 +82,7 @@ def _delete(api: FileManagerAPI) -> click.Command:
     @click.command("delete")
     @click.argument("job_id")
     @click.option("--permanent", is_flag=True, help="For good; nothing brings it back.")
-    @_yes_option
+    @yes_option
     @as_json_option
     @exits_by_error
     def delete(job_id: str, permanent: bool, yes: bool, as_json: bool) -> None:
@@ -90,7 +90,7 @@ def _delete(api: FileManagerAPI) -> click.Command:
         is_for_good = permanent or not api.manager.settings.trash_days
         if not yes:
             where = "for good; nothing brings it back" if is_for_good else "into the trash"
-            _confirm(f"Delete job {job_id} {where}?")
+            confirm(f"Delete job {job_id} {where}?")
         act = api.destroy_job_files_api if permanent else api.delete_job_files_api
         _finish(act(job_id), as_json, _describe_deleted)
 
@@ -112,7 +112,7 @@ def _restore(api: FileManagerAPI) -> click.Command:
 def _trash(api: FileManagerAPI) -> click.Command:
     @click.command("trash")
     @click.option("--empty", is_flag=True, help="Delete everything in it for good.")
-    @_yes_option
+    @yes_option
     @as_json_option
     @exits_by_error
     def trash(empty: bool, yes: bool, as_json: bool) -> None:
@@ -121,31 +121,10 @@ def _trash(api: FileManagerAPI) -> click.Command:
             show(api.get_trash_api(), as_json, _describe_trash)
             return
         if not yes:
-            _confirm("Delete everything in the trash for good? Nothing brings it back.")
+            confirm("Delete everything in the trash for good? Nothing brings it back.")
         _finish(api.empty_trash_api(), as_json, _describe_purged)
 
     return trash
-
-
-def _require_terminal() -> None:
-    """See to it that there is somebody to ask; where there is nobody, say how to go without.
-
-    Raises:
-        click.UsageError: There is no terminal.
-    """
-    if not sys.stdin.isatty():
-        raise click.UsageError("This deletes files, and there is no terminal to ask at. Add --yes.")
-
-
-def _confirm(question: str) -> None:
-    """Ask a person.
-
-    Raises:
-        click.UsageError: There is no terminal.
-        click.Abort: The answer is no.
-    """
-    _require_terminal()
-    click.confirm(printable(question), abort=True, err=True)
 
 
 def _finish(answer: Json, as_json: bool, describe: Callable[[Json], list[str]]) -> None:

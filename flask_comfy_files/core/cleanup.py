@@ -25,6 +25,7 @@ from flask_comfy_files.core.examination import Examined, examine
 from flask_comfy_files.core.layout import PROJECTS, STATE
 from flask_comfy_files.core.plans import StoredPlan
 from flask_comfy_files.core.policy import Allowance, RetentionPolicy
+from flask_comfy_files.core.presence import require_present
 from flask_comfy_files.core.records import LeftFile, iso_utc, microseconds
 from flask_comfy_files.core.recovery import changing, reading
 from flask_comfy_files.core.reports import CleanupPlan, CleanupReport
@@ -139,7 +140,8 @@ class Cleanup:
             if plan.is_applied:
                 return plan.report
             account = Account(plan.found, plan.kept)
-            with self._catalog.reading() as reader:
+            with reading(self._root, self._catalog) as reader:
+                require_present(self._root, reader)
                 taken = list(_still_to_do(reader, plan, account))
             plans.note_begin(self._root, now)
             operation = {**new_operation("cleanup", now), "id": plan_id}
@@ -174,7 +176,7 @@ class Cleanup:
         now = self._clock()
         if durable.find_status(self._root, STATE) is not None:
             plans.note_begin(self._root, now)
-        with self._catalog.reading() as reader:
+        with reading(self._root, self._catalog) as reader:
             selection = self._select(reader, days, allow, now)
         operation = new_operation("cleanup", now)
         account = Account(selection.found, selection.kept)
@@ -189,6 +191,7 @@ class Cleanup:
     def _select(
         self, reader: Reader, days: int | None, allow: Collection[Allowance], now: datetime
     ) -> Selection:
+        require_present(self._root, reader)
         policy = self._retention.policy
         allowed = {*allow, *(policy.allow if policy else ())}
         selection = select(

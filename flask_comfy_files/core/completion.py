@@ -27,7 +27,7 @@ from flask_comfy_files.core.records import (
     RetryReport,
     iso_utc,
 )
-from flask_comfy_files.core.recovery import changing
+from flask_comfy_files.core.recovery import changing, reading
 from flask_comfy_files.core.request import Budget, Clock, Request
 from flask_comfy_files.core.standing import find_standing, what_remains
 
@@ -103,7 +103,7 @@ class Completion:
             LibraryUnavailableError: The library cannot be read, and this process has none in mind.
         """
         try:
-            with self._catalog.reading() as reader:
+            with reading(self._root, self._catalog) as reader:
                 written = {
                     pending.operation_id: pending
                     for row in reader.pending_jobs()

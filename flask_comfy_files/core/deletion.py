@@ -179,7 +179,7 @@ class Deletion:
     def _into_trash(self, job_id: str) -> DeletionReport:
         operation = new_operation("delete", self._clock())
         while True:
-            with self._catalog.reading() as reader:
+            with reading(self._root, self._catalog) as reader:
                 job = reader.find_job(job_id)
                 if job is None:
                     return self._report_again(reader, job_id)

@@ -306,7 +306,7 @@ def create(folder: int, name: str, content: bytes, temporary: str) -> None:
     Raises:
         FileExistsError: The name is taken.
     """
-    _write_whole(folder, temporary, content)
+    write_new(folder, temporary, (content,))
     try:
         move(folder, temporary, folder, name)
     except BaseException:
@@ -317,16 +317,52 @@ def create(folder: int, name: str, content: bytes, temporary: str) -> None:
 
 def replace(folder: int, name: str, content: bytes, temporary: str) -> None:
     """Write a small file whole, in the place of the one that has its name; ``temporary`` as for ``create``."""
-    _write_whole(folder, temporary, content)
-    os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+    write_new(folder, temporary, (content,))
+    put_in_place(folder, temporary, folder, name)
+
+
+def keep(folder: int, name: str, other_folder: int, other_name: str) -> None:
+    """Give a file a second name, under which it stays when the first goes to another; a folder is moved.
+
+    Where links do not work its bytes are copied. What is not there needs not be kept.
+
+    Raises:
+        FileExistsError: The second name is taken.
+    """
+    try:
+        link(folder, name, other_folder, other_name)
+    except FileNotFoundError:
+        return
+    except FileExistsError:
+        raise
+    except OSError:
+        if stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+            move(folder, name, other_folder, other_name)
+            return
+        with open_regular(folder, name) as descriptor:
+            offsets = range(0, os.fstat(descriptor).st_size, _COPY_CHUNK_BYTES)
+            chunks = (os.pread(descriptor, _COPY_CHUNK_BYTES, offset) for offset in offsets)
+            write_new(other_folder, other_name, chunks)
+
+
+def put_in_place(origin: int, temporary: str, folder: int, name: str) -> None:
+    """Give a file that is whole the name of another one, which loses it."""
+    os.rename(temporary, name, src_dir_fd=origin, dst_dir_fd=folder)
     sync_folder(folder)
 
 
-def _write_whole(folder: int, name: str, content: bytes) -> None:
+def write_new(folder: int, name: str, chunks: Iterable[bytes]) -> None:
+    """Write a file from its beginning, over what has its name, and bring its bytes to the disk.
+
+    If anything fails it is removed.
+    """
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(name, flags, 0o666, dir_fd=folder)
     try:
-        write_all(descriptor, content, 0)
+        offset = 0
+        for chunk in chunks:
+            write_all(descriptor, chunk, offset)
+            offset += len(chunk)
         os.fsync(descriptor)
     except BaseException:
         remove(folder, name)

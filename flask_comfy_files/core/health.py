@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Final
 
 from flask_comfy_files.core.catalog.session import Reader
+from flask_comfy_files.core.rebuilding import what_happened
 from flask_comfy_files.core.records import DiskUsage, Health, SystemStats, Tally
 
 _NONE: Final = Tally()
@@ -23,6 +24,9 @@ def measure(root: str, reader: Reader, *, min_free_bytes: int, waiting: int) -> 
     """
     disk = _disk_usage(root)
     messages = [*_problems(root, disk, min_free_bytes)]
+    rebuilt = what_happened(root)
+    if rebuilt is not None:
+        messages.append(rebuilt)
     if waiting:
         messages.append(f"{waiting} jobs are pending; flask files retry organizes them now")
     totals = reader.totals()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass
 from typing import Final
 
 from flask_comfy_files.core.errors import InvalidIdentifierError, UnsafePathError
@@ -28,6 +29,16 @@ MIGRATION: Final = f"{STATE}/migration.json"
 """Which migration is under way; one that was interrupted goes on under the same id."""
 CLEANUP_LOCK: Final = f"{STATE}/cleanup.lock"
 LAST_CLEANUP: Final = f"{STATE}/cleanup.json"
+OLDER_DOCUMENTS: Final = f"{STATE}/history"
+"""What the document was before each time that it was written anew, by generation."""
+COMPACTED: Final = f"{STATE}/compacted.new"
+"""A document that is being written anew, beside the one that holds."""
+COMPACTION_LOCK: Final = f"{STATE}/compaction.lock"
+INDEX_BEFORE: Final = f"{STATE}/index-before.sqlite3"
+"""The index of a document that was damaged: it tells what the document does not any more."""
+REBUILD: Final = f"{STATE}/rebuild.json"
+"""What became of a document that was damaged or lost."""
+REBUILD_LOCK: Final = f"{STATE}/rebuild.lock"
 COMFYUI_PLACEHOLDER: Final = "_output_images_will_be_put_here"
 
 LONGEST_ID: Final = 100
@@ -35,6 +46,7 @@ LONGEST_PATH: Final = 4096  # bytes, Linux's PATH_MAX
 LONGEST_NAME: Final = 255  # bytes, NAME_MAX of every file system we know
 
 _IDENTIFIER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
+_TARGET_ENDING: Final = re.compile(r"_([0-9]{1,11})_([0-9a-z]+)(?:_[0-9]+)*", re.ASCII)
 _WINDOWS_DEVICES: Final = frozenset(
     ["CON", "PRN", "AUX", "NUL"] + [f"{port}{n}" for port in ("COM", "LPT") for n in range(10)],
 )
@@ -188,6 +200,26 @@ def target_name(job_id: str, timestamp: str, file_type: str, number: int, extens
     """Return the name of an organized file; ``number`` counts from 1 within job, second and type."""
     counter = "" if number == 1 else f"_{number}"
     return f"{job_id}_{timestamp}_{file_type}{counter}{extension}"
+
+
+@dataclass(frozen=True, slots=True)
+class NameFacts:
+    """What the name of an organized file tells: the Unix time in seconds, as text, and the file type."""
+
+    timestamp: str
+    file_type: str
+
+
+def read_target_name(job_id: str, name: str) -> NameFacts | None:
+    """Return what a name tells that ``target_name`` may have given, or ``None`` for any other."""
+    stem = os.path.splitext(name)[0]
+    found = _TARGET_ENDING.fullmatch(stem, len(job_id)) if stem.startswith(job_id) else None
+    return None if found is None else NameFacts(found[1], found[2])
+
+
+def older_document(generation: int) -> str:
+    """Return where a document is kept once it was written anew."""
+    return f"{OLDER_DOCUMENTS}/{generation}.json"
 
 
 def copy_name(folder: str, file_id: str) -> str:

@@ -40,8 +40,9 @@ from flask_comfy_files.core.layout import (
 )
 from flask_comfy_files.core.notes import read_note, write_note
 from flask_comfy_files.core.placement import WITHDRAWN, place
+from flask_comfy_files.core.presence import require_present
 from flask_comfy_files.core.records import LeftFile, SkipReason, iso_utc
-from flask_comfy_files.core.recovery import changing
+from flask_comfy_files.core.recovery import changing, reading
 from flask_comfy_files.core.relocation import MigrationReport, Relocation
 from flask_comfy_files.core.request import Clock
 from flask_comfy_files.core.room import require_room_for_records
@@ -96,7 +97,7 @@ class Migration:
         surveyed = self._survey(wish, account)
         detection = Detection(self._root, now, wish.hosts, wish.grouping, Reading.HEAD)
         allotment = Allotment(self._root, self._default_project, now, {})
-        with self._catalog.reading() as reader:
+        with reading(self._root, self._catalog) as reader:
             for batch in detection.batches(surveyed.paths):
                 lines = allotment.lines(reader, _wanted(batch, wish, account))
                 for stored in stored_files(lines):
@@ -170,6 +171,8 @@ class Migration:
 
     def _survey(self, wish: Wish, account: Relocation) -> Survey:
         require_root(self._root)
+        with reading(self._root, self._catalog) as reader:
+            require_present(self._root, reader)
         look_around = survey_all if wish.recursive else survey
         try:
             surveyed = look_around(self._root, self._exclude)
@@ -191,7 +194,7 @@ class Migration:
 
     def _awaited(self) -> set[tuple[str, str]]:
         """Return the families of the files that completed jobs still wait for."""
-        with self._catalog.reading() as reader:
+        with reading(self._root, self._catalog) as reader:
             return {
                 family_of(path)
                 for job in reader.pending_jobs()
@@ -213,7 +216,7 @@ class Migration:
         }
         missing = sorted(candidates & hosts.named.keys() - found)
         if missing:
-            with self._catalog.reading() as reader:
+            with reading(self._root, self._catalog) as reader:
                 missing = [path for path in missing if not reader.files_named(path)]
         account.skipped += [
             LeftFile(

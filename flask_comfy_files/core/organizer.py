@@ -39,7 +39,7 @@ from flask_comfy_files.core.records import (
     file_to_stored,
     iso_utc,
 )
-from flask_comfy_files.core.recovery import changing
+from flask_comfy_files.core.recovery import changing, reading
 from flask_comfy_files.core.request import Budget, Clock, Request
 from flask_comfy_files.core.room import require_room, require_room_for_records
 from flask_comfy_files.core.standing import (
@@ -92,7 +92,7 @@ class Organizer:
             LibraryUnavailableError: The library cannot be read or changed.
         """
         asked = ask_history(self._server, request, budget)
-        with self._catalog.reading() as reader:
+        with reading(self._root, self._catalog) as reader:
             standing = find_standing(reader, request)
             gathering = Gathering(self._root, self._clock(), request, standing, asked)
             ledger = gathering.gather(reader, budget)

@@ -13,7 +13,11 @@ from flask_comfy_files.core import disposal, durable, trash
 from flask_comfy_files.core.catalog.catalog import Catalog
 from flask_comfy_files.core.catalog.document import Change, Line
 from flask_comfy_files.core.catalog.session import Reader, Writer
-from flask_comfy_files.core.errors import ChecksumMismatchError, ComfyFilesError
+from flask_comfy_files.core.errors import (
+    ChecksumMismatchError,
+    ComfyFilesError,
+    DocumentDamagedError,
+)
 from flask_comfy_files.core.layout import split
 from flask_comfy_files.core.legacy import disowned_line
 from flask_comfy_files.core.placement import (
@@ -27,13 +31,26 @@ from flask_comfy_files.core.placement import (
     source_of,
     sweep_copies,
 )
+from flask_comfy_files.core.rebuilding import PATIENCE_S, adopt_lost, is_unfinished
 
 _log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
 def changing(root: str, catalog: Catalog, lock_timeout_s: float | None = None) -> Iterator[Writer]:
-    """Open a library for a change, after finishing what a crash has left unfinished."""
+    """Open a library for a change, after finishing what a crash or damage has left unfinished."""
+    with contextlib.ExitStack() as stack:
+        writer = stack.enter_context(_settled(root, catalog, lock_timeout_s))
+        if is_unfinished(root):
+            stack.close()  # what takes long is not done with the lock in the hand
+            adopt_lost(root, catalog, PATIENCE_S)
+            writer = stack.enter_context(_settled(root, catalog, lock_timeout_s))
+        yield writer
+
+
+@contextlib.contextmanager
+def _settled(root: str, catalog: Catalog, lock_timeout_s: float | None) -> Iterator[Writer]:
+    """Open a library for a change, with every file where its record says."""
     with catalog.changing(lock_timeout_s) as writer:
         if writer.unfinished:
             recover(root, writer)
@@ -43,15 +60,24 @@ def changing(root: str, catalog: Catalog, lock_timeout_s: float | None = None) -
 
 @contextlib.contextmanager
 def reading(root: str, catalog: Catalog) -> Iterator[Reader]:
-    """Read a library, after finishing what a crash has left, if nobody else is at it."""
+    """Read a library, after finishing what a crash or damage has left, if nobody else is at it."""
     if catalog.is_behind():
-        with (
-            contextlib.suppress(ComfyFilesError, OSError),
-            changing(root, catalog, lock_timeout_s=0),
-        ):
-            _log.info("the index of %s was behind its document", root)
-    with catalog.reading() as reader:
+        _catch_up(root, catalog)
+    with contextlib.ExitStack() as stack:
+        try:
+            reader = stack.enter_context(catalog.reading())
+        except DocumentDamagedError:
+            _catch_up(root, catalog)
+            reader = stack.enter_context(catalog.reading())
         yield reader
+
+
+def _catch_up(root: str, catalog: Catalog) -> None:
+    with (
+        contextlib.suppress(ComfyFilesError, OSError),
+        changing(root, catalog, lock_timeout_s=0),
+    ):
+        _log.info("the index of %s was behind its document", root)
 
 
 def recover(root: str, writer: Writer) -> None:

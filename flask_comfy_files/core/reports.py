@@ -91,6 +91,48 @@ class PurgeReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AdoptionReport:
+    """What was found to be right: the library, and how many of its files are missing from now on."""
+
+    library_id: str
+    checked_files: int
+    missing_files: int
+    operation_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileEvent:
+    """Something that happened to a file: ``what``, by which operation, and ``facts`` about it.
+
+    ``what`` is ``recorded``, ``assigned``, ``changed``, ``withdrawn``, ``deleted``, ``restored`` or ``purged``.
+    """
+
+    what: str
+    at: str
+    operation_id: str
+    operation_kind: str
+    job_id: str | None
+    facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileHistory:
+    """What happened to a file, oldest first."""
+
+    file_id: str
+    events: tuple[FileEvent, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompactionReport:
+    """A document that was written anew: its bytes before and after, and where the one before is kept."""
+
+    bytes_before: int
+    bytes_after: int
+    kept_as: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeletedJob:
     """A job that a cleanup takes, and the reason that made it; ``bytes`` are those of its files."""
 

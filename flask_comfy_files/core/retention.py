@@ -178,14 +178,15 @@ class _Chooser:
         keeper = self._keeper(job, rules)
         is_old = self._is_older(job.newest_us, days)
         selection.unexpired += not is_old
-        if is_old and keeper is None and not self._is_older(job.restored_us, days):
+        if keeper is None and not self._is_older(job.restored_us, days):
             keeper = Reason.RESTORED
         if is_old and keeper is None:
             self._take(job, Reason.EXPIRED)
         elif keeper is None and self._is_limited:
             self._candidates.append(job)
         else:
-            self._keep(job, keeper if is_old and keeper is not None else Reason.NOT_EXPIRED)
+            is_told = is_old or keeper is Reason.RESTORED
+            self._keep(job, keeper if is_told and keeper is not None else Reason.NOT_EXPIRED)
 
     def finish(self, room: Room) -> Selection:
         selection = self._selection

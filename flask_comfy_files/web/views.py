@@ -144,6 +144,18 @@ def get_file(api: FileManagerAPI, file_id: str) -> Json:
     return api.get_file_api(file_id)
 
 
+def get_file_history(api: FileManagerAPI, file_id: str) -> Json:
+    """Return what happened to one file."""
+    return api.get_file_history_api(file_id)
+
+
+def adopt(api: FileManagerAPI) -> Json:
+    """Say that what is in the output root is right."""
+    _require_no_query()
+    _require_no_body()
+    return api.adopt_library_api()
+
+
 def stamp(api: FileManagerAPI) -> Json:
     """Point a workflow's savers into the inbox of a job."""
     return api.stamp_prompt_api(**body_parser.parse(StampBody(), request, location="json"))
@@ -235,7 +247,9 @@ ROUTES: Final = (
     Route("POST", "/stamp", Action.WRITE, stamp),
     Route("GET", "/resolve", Action.READ, resolve),
     Route("GET", "/view", Action.READ, view),
+    Route("POST", "/adopt", Action.DESTROY, adopt),
     Route("GET", "/<string(length=32):file_id>", Action.READ, get_file),
+    Route("GET", "/<string(length=32):file_id>/history", Action.READ, get_file_history),
 )
 
 

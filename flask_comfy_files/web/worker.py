@@ -78,6 +78,8 @@ class Worker:
         answered.wait(_LONGEST_ANSWER_S)
         try:
             report = self._manager.cleanup_if_due()
+            if report is not None:
+                self._manager.compact_if_worthwhile()
         except (ComfyFilesError, OSError) as error:
             _log.error("the daily cleanup did not go: %s", error)
             return

@@ -8,19 +8,18 @@ the catalog for a change next is told of it as unfinished.
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import logging
 import os
 import sqlite3
-import threading
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from flask_comfy_files.core import durable, lock
-from flask_comfy_files.core.catalog import document, folding, index
-from flask_comfy_files.core.catalog.document import Change, Header, Line
+from flask_comfy_files.core.catalog import document, folding, index, rescue
+from flask_comfy_files.core.catalog.document import Header, Line
 from flask_comfy_files.core.catalog.identity import (
     Identity,
     make_state_folder,
@@ -29,6 +28,7 @@ from flask_comfy_files.core.catalog.identity import (
 )
 from flask_comfy_files.core.catalog.index import Mark
 from flask_comfy_files.core.catalog.session import Reader, Session, Writer
+from flask_comfy_files.core.catalog.unindexed import Unindexed
 from flask_comfy_files.core.errors import (
     ComfyFilesError,
     DocumentDamagedError,
@@ -36,7 +36,7 @@ from flask_comfy_files.core.errors import (
     LockTimeoutError,
     StorageError,
 )
-from flask_comfy_files.core.layout import DOCUMENT, INDEX, LOCK, file_path
+from flask_comfy_files.core.layout import DOCUMENT, INDEX, LOCK, STATE, file_path
 
 _log = logging.getLogger(__name__)
 _BUSY_CODES: Final = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
@@ -53,16 +53,13 @@ class Catalog:
         self._lock_timeout_s = lock_timeout_s
         self._identity = Identity(root, pinned_library_id)
         self._index = index.Index(file_path(root, INDEX))
-        self._memory: tuple[tuple[int, ...], index.MemoryIndex] | None = None
-        self._memory_lock = threading.Lock()
+        self._unindexed = Unindexed(root)
+        self._is_suspect = False
 
     def close(self) -> None:
         """Close what is open; the catalog can still be used and opens it again."""
         self._index.close()
-        with self._memory_lock:
-            memory, self._memory = self._memory, None
-        if memory is not None:
-            memory[1].close()
+        self._unindexed.close()
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Reader]:
@@ -77,6 +74,11 @@ class Catalog:
         try:
             with self._answering() as reader:
                 yield reader
+        except DocumentDamagedError:
+            self._is_suspect = (
+                True  # the index leads past the damage, so that a change may not meet it
+            )
+            raise
         except ComfyFilesError:
             raise
         except sqlite3.Error as error:
@@ -97,7 +99,8 @@ class Catalog:
             header = document.read_header(descriptor)
             connection = self._usable_index(stack, descriptor, header)
             if connection is None:
-                connection = stack.enter_context(self._memory_index(descriptor, header).reading())
+                self._require_all_seen(Session(descriptor, header, 0, 0))
+                connection = stack.enter_context(self._unindexed.reading(descriptor, header))
             yield Reader(self._root, connection, descriptor)
 
     def _find_document(self, stack: contextlib.ExitStack) -> int | None:
@@ -140,25 +143,24 @@ class Catalog:
             try:
                 session = Session(descriptor, document.read_header(descriptor), 0, 0)
                 self._identity.require_same(session.header)
-                with contextlib.suppress(sqlite3.Error), self._index.reading() as connection:
-                    mark = index.read_mark(connection)
-                    if not _is_usable(mark, session.header, descriptor):
-                        self._require_all_changes(session, mark)
+                self._require_all_seen(session)
             except (LibraryUnavailableError, DocumentDamagedError) as error:
                 return str(error)
         return None
 
     def is_behind(self) -> bool:
-        """Say whether the document has lines that readers do not see, or there is no index to see them with."""
+        """Say whether a change would let readers see more: there are lines behind the index, none, or damage."""
+        if self._is_suspect:
+            return True
         try:
             with document.open_document(self._root) as descriptor:
                 if descriptor is None:
-                    return False
+                    return self._identity.read_sentinel() is not None
                 with self._index.reading() as connection:
                     mark = index.read_mark(connection)
                     size = os.fstat(descriptor).st_size
                     return mark is None or mark.position + len(document.CLOSING) != size
-        except sqlite3.Error:
+        except (sqlite3.Error, DocumentDamagedError):
             return True
 
     @contextlib.contextmanager
@@ -193,7 +195,7 @@ class Catalog:
     @contextlib.contextmanager
     def _locked(self, lock_timeout_s: float | None) -> Iterator[Writer]:
         require_root(self._root)
-        with contextlib.ExitStack() as stack:
+        with contextlib.ExitStack() as stack, contextlib.suppress(DocumentDamagedError):
             # Before anything is written: an empty folder may be a disk that is not mounted.
             self._find_document(stack)
         with contextlib.ExitStack() as stack:
@@ -205,14 +207,34 @@ class Catalog:
                 raise
             except OSError as error:
                 raise unwritable(LOCK, error) from error
-            session = self._open_session(stack)
-            try:
-                connection = self._current_index(stack, session)
-            except sqlite3.Error:
-                if session.position or os.path.exists(file_path(self._root, INDEX)):
-                    _log.warning("the index of %s cannot be used and is made anew", self._root)
-                connection = self._rebuilt_index(stack, session)
-            yield Writer(self._root, session, connection)
+            yield self._open_or_rebuild(stack)
+
+    def _open_or_rebuild(self, stack: contextlib.ExitStack) -> Writer:
+        """Open the library; a document that is damaged or gone is made anew from what is left."""
+        try:
+            with contextlib.ExitStack() as attempt:
+                writer = self._open(attempt)
+                stack.push(attempt.pop_all())
+                return writer
+        except DocumentDamagedError as error:
+            rescue.rebuild(self._root, self._identity, self._index, error.problem)
+        self._is_suspect = False
+        return self._open(stack)
+
+    def _open(self, stack: contextlib.ExitStack) -> Writer:
+        session = self._open_session(stack)
+        if self._is_suspect:
+            scan = document.Scan(session.descriptor, session.header, session.header.end)
+            collections.deque(scan, maxlen=0)
+            document.require_torn_at_most(scan)
+            self._is_suspect = False
+        try:
+            connection = self._current_index(stack, session)
+        except sqlite3.Error:
+            if session.position or os.path.exists(file_path(self._root, INDEX)):
+                _log.warning("the index of %s cannot be used and is made anew", self._root)
+            connection = self._rebuilt_index(stack, session)
+        return Writer(self._root, session, connection)
 
     def _current_index(self, stack: contextlib.ExitStack, session: Session) -> sqlite3.Connection:
         with contextlib.ExitStack() as attempt:
@@ -226,6 +248,13 @@ class Catalog:
             session.unfinished = self._take_in(session, connection)
             stack.push(attempt.pop_all())
             return connection
+
+    def _require_all_seen(self, session: Session) -> None:
+        """Refuse a document from which changes have vanished, as far as there is an index to tell."""
+        with contextlib.suppress(sqlite3.Error), self._index.reading() as connection:
+            mark = index.read_mark(connection)
+            if not _is_usable(mark, session.header, session.descriptor):
+                self._require_all_changes(session, mark)
 
     def _require_all_changes(self, session: Session, mark: Mark | None) -> None:
         """Refuse a document from which changes have vanished that the index has seen."""
@@ -258,6 +287,8 @@ class Catalog:
         index.write_mark(connection, session.mark(None))
         session.unfinished = self._take_in(session, connection)
         index.finish(connection)
+        if session.was_torn:  # by a crash; or more was cut off, and no index could tell
+            rescue.note(self._root, "its end was torn, and no index told what stood there")
         return connection
 
     def _take_in(self, session: Session, connection: sqlite3.Connection) -> Sequence[Line]:
@@ -272,7 +303,7 @@ class Catalog:
 
         def finished() -> Iterator[Line]:
             nonlocal last, unfinished
-            for lines in _by_append(scan):
+            for lines in document.by_append(scan):
                 yield from unfinished
                 last = unfinished[-1] if unfinished else last
                 unfinished = lines
@@ -287,10 +318,11 @@ class Catalog:
     def _mend_tail(self, session: Session, scan: document.Scan) -> None:
         if scan.is_closed:
             return
-        _require_torn_at_most(scan)
+        document.require_torn_at_most(scan)
         _log.warning("the end of %s was torn at byte %d and is mended", DOCUMENT, scan.position)
         label = f"{session.header.generation}-{scan.position}-{uuid.uuid4().hex[:8]}"
         document.repair_tail(self._root, session.descriptor, scan.position, label)
+        session.was_torn = True
 
     def _open_session(self, stack: contextlib.ExitStack) -> Session:
         descriptor = stack.enter_context(document.open_document(self._root, os.O_RDWR))
@@ -306,56 +338,27 @@ class Catalog:
         self._identity.require_same(header)
         return Session(descriptor, header, 0, 0)
 
+    def adopt(self) -> None:
+        """Say that what is there is the library that belongs here; where nothing is, begin one.
+
+        Raises:
+            LibraryUnavailableError: The root is missing or unwritable, or the setting says otherwise.
+            LockTimeoutError: Somebody else held the lock for too long.
+            StorageError: The disk refused.
+        """
+        require_root(self._root)
+        make_state_folder(self._root)
+        try:
+            with lock.hold(file_path(self._root, LOCK), self._lock_timeout_s):
+                self._identity.adopt()
+        except LockTimeoutError:
+            raise
+        except OSError as error:
+            raise unwritable(STATE, error) from error
+
     def mark_disk(self, writer: Writer) -> None:
         """Name the library on its disk; to be done before the first file is moved."""
         self._identity.write_sentinel(writer.library_id)
-
-    def _memory_index(self, descriptor: int, header: Header) -> index.MemoryIndex:
-        """Return an index of this process, made anew when the document has changed."""
-        facts = os.fstat(descriptor)
-        identity = (os.getpid(), facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns)
-        with self._memory_lock:
-            if self._memory is None or self._memory[0] != identity:
-                memory = index.MemoryIndex()
-                with memory.writing() as connection:
-                    reader = Reader(self._root, connection, descriptor)
-                    scan = document.Scan(descriptor, header, header.end)
-                    self._index_in_memory(connection, reader, scan)
-                self._memory = (identity, memory)
-            return self._memory[1]
-
-    def _index_in_memory(
-        self, connection: sqlite3.Connection, reader: Reader, scan: document.Scan
-    ) -> None:
-        last: list[Line] = []
-        for lines in _by_append(scan):
-            folding.fold(connection, last)
-            last = lines
-        _require_torn_at_most(scan)
-        # The last append may be unfinished, and readers do not see half a job.
-        if all(self._is_in_place(reader, line.change) for line in last):
-            folding.fold(connection, last)
-        index.finish(connection)
-
-    def _is_in_place(self, reader: Reader, change: Change) -> bool:
-        """Say whether the files that a change brings are there; of one that takes files away none is awaited."""
-        return all(
-            durable.find_status(self._root, path) is not None for path in _arriving(reader, change)
-        )
-
-
-def _arriving(reader: Reader, change: Change) -> list[str]:
-    """Return where the files lie that a change brings, for a reader who does not know it yet."""
-    if change["kind"] != "state":
-        return [stored["path"] for stored in change["files"]]
-    if "restore" not in change:
-        return []
-    overlays = change.get("files", {})
-    return [
-        overlays.get(record.file_id, {}).get("path", record.path)
-        for record in reader.trashed_files(change["job_id"], change["restore"]["entry"])
-        if not (record.missing or overlays.get(record.file_id, {}).get("missing"))
-    ]
 
 
 def _is_usable(mark: Mark | None, header: Header, descriptor: int) -> bool:
@@ -363,20 +366,3 @@ def _is_usable(mark: Mark | None, header: Header, descriptor: int) -> bool:
     if mark is None or (mark.library_id, mark.generation) != (header.library_id, header.generation):
         return False
     return os.pread(descriptor, len(mark.tail), mark.position - len(mark.tail)) == mark.tail
-
-
-def _require_torn_at_most(scan: document.Scan) -> None:
-    """Refuse a document that is damaged before its end; a torn end is what a crash leaves.
-
-    Raises:
-        DocumentDamagedError: It is.
-    """
-    if not scan.is_closed and not scan.is_torn_at_most():
-        problem = f"the line behind byte {scan.position} was changed"
-        raise DocumentDamagedError(DOCUMENT, problem)
-
-
-def _by_append(lines: Iterable[Line]) -> Iterator[list[Line]]:
-    """Group lines that were appended together; who appends again has finished what stood there."""
-    for _, group in groupby(lines, key=lambda line: line.change.get("batch", line.change["seq"])):
-        yield list(group)

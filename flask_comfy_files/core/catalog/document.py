@@ -19,15 +19,18 @@ import json
 import os
 import re
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, BinaryIO, Final
 
 from flask_comfy_files.core import durable
 from flask_comfy_files.core.errors import DocumentDamagedError, LibraryUnavailableError
-from flask_comfy_files.core.layout import DOCUMENT, NEW_DOCUMENT, STATE
+from flask_comfy_files.core.layout import DOCUMENT, NEW_DOCUMENT, STATE, split
 
 FORMAT: Final = 1
+COMPACT: Final = "compact"
+"""The kind of operation whose lines sum up what earlier documents told."""
 CLOSING: Final = b"\n]}\n"
 _CHECK_BYTES: Final = len(b', "check": "00000000"}')
 _CHECK: Final = re.compile(rb', "check": "([0-9a-f]{8})"\}')
@@ -82,7 +85,7 @@ def decode(line: bytes) -> dict[str, Any] | None:
     return change if isinstance(change, dict) else None
 
 
-def _decode_start(raw: bytes) -> tuple[int, dict[str, Any]] | None:
+def decode_start(raw: bytes) -> tuple[int, dict[str, Any]] | None:
     """Return the length and the change of a line with whatever is left of the separator behind it."""
     content = raw.removesuffix(b"\n").removesuffix(b",")
     change = decode(content)
@@ -178,11 +181,56 @@ def create(root: str, library_id: str, generation: int = 1) -> Header:
     Raises:
         FileExistsError: There is one.
     """
-    facts = encode({"format": FORMAT, "library_id": library_id, "generation": generation})
-    line = facts[:-1] + _CHANGES
+    line = _header_line(library_id, generation)
     with durable.open_folder(root, "") as folder:
         durable.create(folder, DOCUMENT, line + CLOSING, NEW_DOCUMENT)
     return Header(library_id=library_id, generation=generation, end=len(line))
+
+
+def _header_line(library_id: str, generation: int) -> bytes:
+    facts = encode({"format": FORMAT, "library_id": library_id, "generation": generation})
+    return facts[:-1] + _CHANGES
+
+
+def write_new(root: str, path: str, header: Header, changes: Iterable[Change]) -> None:
+    """Write a whole document to a path where it is not the library's yet; of the header, its ``end`` is not read.
+
+    Raises:
+        OSError: The disk refused; nothing is left.
+    """
+
+    def chunks() -> Iterator[bytes]:
+        yield _header_line(header.library_id, header.generation)
+        separator = b"\n"
+        for change in changes:
+            yield separator + encode(change)
+            separator = b",\n"
+        yield CLOSING
+
+    folder, name = split(path)
+    with durable.open_folder(root, folder) as parent:
+        durable.write_new(parent, name, chunks())
+
+
+def put_in_place(root: str, path: str, kept_as: str) -> None:
+    """Put a new document in the place of the old one, which is kept under another path.
+
+    At no moment is there no document. What is no file, a folder perhaps, is moved aside.
+
+    Raises:
+        OSError: The disk refused; the old document is in its place.
+    """
+    kept_folder, kept_name = split(kept_as)
+    new_folder, new_name = split(path)
+    durable.sync_folders(root, durable.make_folders(root, kept_folder) if kept_folder else ())
+    with (
+        durable.open_folder(root, "") as folder,
+        durable.open_folder(root, kept_folder) as keeping,
+        durable.open_folder(root, new_folder) as origin,
+    ):
+        durable.keep(folder, DOCUMENT, keeping, kept_name)
+        durable.sync_folder(keeping)
+        durable.put_in_place(origin, new_name, folder, DOCUMENT)
 
 
 class Scan:
@@ -217,7 +265,7 @@ class Scan:
                 return None
         elif separator != b",\n":
             return None
-        found = _decode_start(raw)
+        found = decode_start(raw)
         if found is None:
             return None
         line = Line(self.position + len(separator), *found)
@@ -241,6 +289,23 @@ class Scan:
                 for change in behind
                 if change is not None
             )
+
+
+def require_torn_at_most(scan: Scan) -> None:
+    """Refuse a document that is damaged before its end; a torn end is what a crash leaves.
+
+    Raises:
+        DocumentDamagedError: It is.
+    """
+    if not scan.is_closed and not scan.is_torn_at_most():
+        problem = f"the line behind byte {scan.position} was changed"
+        raise DocumentDamagedError(DOCUMENT, problem)
+
+
+def by_append(lines: Iterable[Line]) -> Iterator[list[Line]]:
+    """Group lines that were appended together; who appends again has finished what stood there."""
+    for _, group in groupby(lines, key=lambda line: line.change.get("batch", line.change["seq"])):
+        yield list(group)
 
 
 def repair_tail(root: str, descriptor: int, position: int, label: str) -> None:

@@ -25,7 +25,8 @@ def fold(connection: sqlite3.Connection, lines: Iterable[Line]) -> None:
         else:
             _fold_files(connection, line, counted)
         connection.execute(
-            "UPDATE jobs SET seq = ? WHERE job_id = ?", (change["seq"], change["job_id"])
+            "UPDATE jobs SET seq = ? WHERE job_id = ?",
+            (change.get("last_change", change["seq"]), change["job_id"]),
         )
     counted.write(connection)
 
@@ -43,18 +44,25 @@ def _fold_files(connection: sqlite3.Connection, line: Line, counted: Counted) ->
         size += stored["file_size"]
         counted_size += _counted_size(stored)
         counted.add_files(stored["project_id"] or "", stored["file_type"], 1, _counted_size(stored))
-    created_us = microseconds(files[0]["created_at"]) if files else None
+    created_us = [microseconds(stored["created_at"]) for stored in files]
     connection.execute(
         "UPDATE jobs SET operation_id = ?1, file_count = file_count + ?2, total_size = total_size + ?3,"
         " counted_size = counted_size + ?4, newest_us = max(coalesce(newest_us, ?5), coalesce(?5, newest_us))"
         " WHERE job_id = ?6",
-        (change["operation"]["id"], len(files), size, counted_size, created_us, job_id),
+        (
+            change["operation"]["id"],
+            len(files),
+            size,
+            counted_size,
+            max(created_us, default=None),
+            job_id,
+        ),
     )
     _set_state(connection, job_id, change.get("state", {}))
     for twin_id, overlay in change.get("twins", {}).items():
         _overlay_file(connection, twin_id, overlay, counted)
     connection.executemany(
-        "INSERT INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)",
+        "INSERT INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
             (
                 stored["file_id"],
@@ -63,7 +71,7 @@ def _fold_files(connection: sqlite3.Connection, line: Line, counted: Counted) ->
                 os.fsencode(stored["original_path"]),
                 stored["prompt_id"],
                 stored["file_type"],
-                created_us,
+                created_us[ordinal],
                 stored["file_size"],
                 _counted_size(stored),
                 stored["evidence"] == Evidence.CACHED and stored["same_file_as"] is None,
@@ -71,6 +79,7 @@ def _fold_files(connection: sqlite3.Connection, line: Line, counted: Counted) ->
                 line.offset,
                 line.length,
                 ordinal,
+                '{"missing": true}' if stored.get("missing") else None,
             )
             for ordinal, stored in enumerate(files)
         ],
@@ -83,7 +92,12 @@ def _begin_job(connection: sqlite3.Connection, change: Change, counted: Counted)
     added = connection.execute(
         "INSERT INTO jobs (job_id, comparable, project_id, created_at) VALUES (?, ?, ?, ?)"
         " ON CONFLICT DO NOTHING",
-        (job_id, comparable(job_id), project_id, change["operation"]["at"]),
+        (
+            job_id,
+            comparable(job_id),
+            project_id,
+            change.get("created_at", change["operation"]["at"]),
+        ),
     )
     if added.rowcount:
         counted.add_jobs(project_id, 1)

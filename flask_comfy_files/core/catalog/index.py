@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-VERSION: Final = 3
+VERSION: Final = 4
 _BUSY_TIMEOUT_S: Final = 5.0
 
 _COLUMNS: Final = """
@@ -164,6 +164,14 @@ class Index:
         finally:
             connection.close()
 
+    def set_aside(self, path: str) -> None:
+        """Move the index file aside, for what it remembers; one that cannot be moved is made anew all the same."""
+        self.close()
+        with contextlib.suppress(sqlite3.Error, OSError):
+            with opened(self._path) as connection:
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            os.replace(self._path, path)
+
     def distrust(self) -> None:
         """Use the index file that is there now no more: it turned out to be damaged, and is to be made anew."""
         with contextlib.suppress(sqlite3.Error):
@@ -243,6 +251,20 @@ class MemoryIndex:
     def close(self) -> None:
         """Forget everything."""
         self._connection.close()
+
+
+@contextlib.contextmanager
+def opened(path: str) -> Iterator[sqlite3.Connection]:
+    """Open an index file that no ``Index`` has in its hands.
+
+    Raises:
+        sqlite3.Error: It is not there, or cannot be used.
+    """
+    connection = _connect(path, "rw")
+    try:
+        yield connection
+    finally:
+        connection.close()
 
 
 def _connect(path: str, mode: str) -> sqlite3.Connection:

@@ -188,7 +188,10 @@ def legacy_files(connection: sqlite3.Connection) -> Iterator[FileRow]:
 def files_named(connection: sqlite3.Connection, original_path: str) -> list[FileRow]:
     """Return all files that ComfyUI wrote under a path, oldest first."""
     # Not by rowid: a row that was in the trash meanwhile stands last in its table.
-    query = f"SELECT {_FILE_COLUMNS} FROM files WHERE original_path = ? ORDER BY offset, ordinal"
+    query = (
+        f"SELECT {_FILE_COLUMNS} FROM files WHERE original_path = ?"
+        " ORDER BY created_us, offset, ordinal"
+    )
     return [_file_row(row) for row in connection.execute(query, (os.fsencode(original_path),))]
 
 
@@ -203,6 +206,31 @@ def singles_named(connection: sqlite3.Connection, original_path: str) -> list[Fi
     """Return the files of cached runs whose original, written under a path, has no record yet."""
     query = f"SELECT {_FILE_COLUMNS} FROM files WHERE is_single AND original_path = ?"
     return [_file_row(row) for row in connection.execute(query, (os.fsencode(original_path),))]
+
+
+_NOT_MISSING: Final = "NOT coalesce(json_extract(overlay, '$.missing'), 0)"
+
+
+def sample_of_paths(connection: sqlite3.Connection, most: int) -> list[bytes]:
+    """Return the paths of some files that are not known to be missing, evenly spread over the table."""
+    last = connection.execute("SELECT coalesce(max(rowid), 0) FROM files").fetchone()[0]
+    step = last // most + 1
+    numbers = json.dumps(list(range(1, last + 1, step)))
+    query = (
+        "SELECT path FROM files WHERE rowid IN (SELECT value FROM json_each(?)) AND " + _NOT_MISSING
+    )
+    return [row[0] for row in connection.execute(query, (numbers,))]
+
+
+def paths_after(
+    connection: sqlite3.Connection, file_id: str, most: int
+) -> list[tuple[str, str | None, bytes]]:
+    """Return id, job and path of files that are not known to be missing, in the order of their ids."""
+    query = (
+        f"SELECT file_id, job_id, path FROM files WHERE file_id > ? AND {_NOT_MISSING}"
+        " ORDER BY file_id LIMIT ?"
+    )
+    return connection.execute(query, (file_id, most)).fetchall()
 
 
 def owner_of(connection: sqlite3.Connection, path: str) -> tuple[str | None] | None:

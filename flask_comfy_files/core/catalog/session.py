@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Final
 
-from flask_comfy_files.core.catalog import document, folding, index, queries
+from flask_comfy_files.core.catalog import compaction, document, folding, index, queries, retelling
+from flask_comfy_files.core.catalog.compaction import Compacted
 from flask_comfy_files.core.catalog.document import Header, Line
 from flask_comfy_files.core.catalog.index import Mark
 from flask_comfy_files.core.catalog.queries import AgeRow, FileRow, JobRow, Totals, TrashRow
@@ -115,9 +116,39 @@ class Reader:
             for path, original_path, prompt_id in found
         ]
 
+    def sample_of_paths(self, most: int) -> list[str]:
+        """Return where some files lie, spread over the library, that are not known to be missing."""
+        return [os.fsdecode(path) for path in queries.sample_of_paths(self._connection, most)]
+
+    def paths_after(self, file_id: str, most: int) -> list[tuple[str, str | None, str]]:
+        """Return id, job and path of the next files by their ids that are not known to be missing."""
+        found = queries.paths_after(self._connection, file_id, most)
+        return [(file_id, job_id, os.fsdecode(path)) for file_id, job_id, path in found]
+
     def totals(self, project_id: str | None = None) -> Totals:
         """Return the numbers of the library, or of one project."""
         return queries.totals(self._connection, project_id)
+
+    def changes_of(self, file_id: str) -> Iterator[Mapping[str, Any]]:
+        """Yield everything that was written about a file, oldest first."""
+        if self._descriptor is not None:
+            yield from retelling.changes_of(self._root, self._descriptor, file_id)
+
+    def superseded_bytes(self) -> tuple[int, int]:
+        """Return how many bytes of the document hold no more, and how many do."""
+        size = 0 if self._descriptor is None else os.fstat(self._descriptor).st_size
+        live = compaction.live_bytes(self._connection)
+        return size - live, live
+
+    def compact(self, at: str) -> Compacted | None:
+        """Copy what holds beside the document; ``None`` where there is no document, or no index file.
+
+        Raises:
+            OSError: The disk refused.
+        """
+        if self._descriptor is None:
+            return None
+        return compaction.write(self._root, self._connection, self._descriptor, at)
 
     def _records(self, rows: Iterable[FileRow]) -> tuple[FileRecord, ...]:
         """Read the records; a line that holds many of them is read once."""
@@ -164,6 +195,15 @@ class Writer(Reader):
         session.position, session.seq = lines[-1].end, session.seq + len(lines)
         return lines
 
+    def exchange(self, copy: Compacted) -> bool:
+        """Put a compacted copy in the document's place, with what was appended since; then nothing else is done.
+
+        Raises:
+            OSError: The disk refused; the document is as it was.
+        """
+        session = self._session
+        return compaction.exchange(self._root, session.header, session.descriptor, copy)
+
     def advance(self, lines: Sequence[Line]) -> None:
         """Let readers see lines, whose files are now in place."""
         session = self._session
@@ -182,6 +222,8 @@ class Session:
     position: int
     seq: int
     unfinished: Sequence[Line] = ()
+    was_torn: bool = False
+    """Whether its end had to be mended."""
 
     def stand_behind(self, lines: Sequence[Line]) -> None:
         """Go on behind some lines."""

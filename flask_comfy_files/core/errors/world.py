@@ -93,7 +93,7 @@ class DocumentDamagedError(IntegrityError):
     """The tracking document is there but cannot be read as one."""
 
     code = "document_damaged"
-    template = "{name} is damaged: {problem}. Nothing was changed. Put a copy from before the damage in its place."
+    template = "{name} is damaged: {problem}. The next change keeps it aside, and rebuilds it from what is left."
 
     def __init__(self, name: str, problem: str) -> None:
         super().__init__(name, problem)

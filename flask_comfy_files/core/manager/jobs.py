@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from flask_comfy_files.core import health, marking, names, stamping, summaries
+from flask_comfy_files.core import health, marking, names, presence, stamping, summaries
 from flask_comfy_files.core.attribution import require_named_files
 from flask_comfy_files.core.errors import (
     ComfyFilesError,
@@ -253,13 +253,16 @@ class Jobs(Base):
         """Return the library in numbers, and how it is; never fails, but says why where it cannot tell."""
         try:
             with self._reading() as reader:
+                why_absent = presence.why_absent(self._root, reader)
                 measured = health.measure(
                     self._root,
                     reader,
                     min_free_bytes=self.settings.min_free_bytes,
                     waiting=len({job.job_id for job in self._completion.pending_jobs()}),
                 )
-            return health.with_warning(measured, self._catalog.why_read_only())
+            absent = None if why_absent is None else str(why_absent)
+            why_read_only = self._catalog.why_read_only() or absent
+            return health.with_warning(measured, why_read_only)
         except (ComfyFilesError, OSError) as error:
             return health.unavailable(self._root, error, self._completion.unwritten_count)
 

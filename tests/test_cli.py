@@ -277,14 +277,53 @@ def test_a_full_volume_ends_with_5(run_in: Callable[..., Run], output_root: Path
     assert outputs(output_root) == before
 
 
-def test_a_damaged_document_ends_with_5_and_stays_as_it_is(run: Run, output_root: Path) -> None:
-    (output_root / DOCUMENT).write_bytes(b"no JSON at all")
+def test_a_document_that_cannot_be_opened_ends_with_5_and_stays_as_it_is(
+    run: Run, output_root: Path
+) -> None:
+    (output_root / DOCUMENT).symlink_to("nowhere")
     before = kept(output_root)
     for arguments in (["organize", "batch"], ["job", "batch"], ["status"]):
         result = run(*arguments)
         assert result.exit_code == 5
         assert DOCUMENT in result.output
     assert kept(output_root) == before
+
+
+def test_a_damaged_document_is_kept_aside_and_status_says_so_until_somebody_has_seen_it(
+    run: Run, output_root: Path
+) -> None:
+    (output_root / DOCUMENT).write_bytes(b"no JSON at all")
+    assert run("organize", "batch").exit_code == 0
+    assert f"{DOCUMENT}.damaged-" in run("status").output
+    refused = run("adopt")
+    assert (refused.exit_code, "--yes" in refused.output) == (2, True)
+    adopted = run("adopt", "--yes")
+    assert (adopted.exit_code, "4 files looked for, 0 of them missing" in adopted.output) == (
+        0,
+        True,
+    )
+    assert f"{DOCUMENT}.damaged-" not in run("status").output
+    (aside,) = output_root.glob(f"{DOCUMENT}.damaged-*")
+    assert aside.read_bytes() == b"no JSON at all"
+
+
+def test_the_document_is_written_anew_and_a_files_history_is_told_all_the_same(
+    run: Run, output_root: Path
+) -> None:
+    run("organize", "batch")
+    run("delete", "batch", "--yes")
+    run("restore", "batch")
+    (first, *_) = json.loads(run("job", "batch", "--json").output)["files"]
+    told = run("history", first["path"]).output
+    assert [line.split()[1] for line in told.splitlines()[1:]] == [
+        *("recorded", "deleted", "restored")
+    ]
+    compacted = json.loads(run("compact", "--json").output)
+    assert compacted["bytes_after"] < compacted["bytes_before"]
+    assert (output_root / compacted["kept_as"]).is_file()
+    assert run("history", first["file_id"]).output == told
+    assert "before" in run("compact").output
+    assert run("history", "f" * 32).exit_code == 3
 
 
 @pytest.mark.parametrize(

@@ -476,7 +476,8 @@ def test_a_library_that_cannot_be_used_ends_with_5_and_advice(
         assert "does not exist" in line
     assert not (tmp_path / "not").exists()
 
-    (output_root / DOCUMENT).write_bytes(b"no JSON at all")
+    (output_root / DOCUMENT).unlink()
+    (output_root / DOCUMENT).symlink_to("nowhere")
     before = outputs(output_root)
     run = run_in()
     for arguments in EVERYTHING:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
-import fcntl
 import hashlib
 import os
 import stat
@@ -220,7 +219,7 @@ def copy(source: int, target_folder: int, name: str, expected_checksum: str) -> 
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(name, flags, 0o600, dir_fd=target_folder)
     try:
-        _copy_bytes(source, descriptor)
+        _write(descriptor, _chunks(source))
         facts = os.fstat(source)
         os.fchmod(descriptor, stat.S_IMODE(facts.st_mode))
         os.utime(descriptor, ns=(facts.st_atime_ns, facts.st_mtime_ns))
@@ -236,10 +235,17 @@ def copy(source: int, target_folder: int, name: str, expected_checksum: str) -> 
         os.close(descriptor)
 
 
-def _copy_bytes(source: int, target: int) -> None:
+def _chunks(descriptor: int) -> Iterator[bytes]:
     offset = 0
-    while chunk := os.pread(source, _COPY_CHUNK_BYTES, offset):
-        write_all(target, chunk, offset)
+    while chunk := os.pread(descriptor, _COPY_CHUNK_BYTES, offset):
+        yield chunk
+        offset += len(chunk)
+
+
+def _write(descriptor: int, chunks: Iterable[bytes]) -> None:
+    offset = 0
+    for chunk in chunks:
+        write_all(descriptor, chunk, offset)
         offset += len(chunk)
 
 
@@ -252,50 +258,6 @@ def write_all(descriptor: int, content: bytes, offset: int) -> None:
             raise OSError(errno.EIO, "the disk takes no more bytes")
         view = view[written:]
         offset += written
-
-
-@contextlib.contextmanager
-def announced(folder: int, name: str, content: bytes) -> Iterator[None]:
-    """Have a file with some content while this process works on something; it removes it at the end.
-
-    It is locked (flock), and the kernel ends that lock with the process: whoever finds the file can
-    tell whether its maker still works.
-    """
-    descriptor = _create_locked(folder, name)
-    try:
-        write_all(descriptor, content, 0)
-        os.fsync(descriptor)
-        sync_folder(folder)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _create_locked(folder: int, name: str) -> int:
-    """Create a file and lock it; a sweeper that comes in between takes it for abandoned and removes it."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    while True:
-        descriptor = os.open(name, flags, 0o600, dir_fd=folder)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            if os.fstat(descriptor).st_nlink:
-                return descriptor
-        except BaseException:
-            os.close(descriptor)
-            raise
-        os.close(descriptor)
-
-
-def read_abandoned(folder: int, name: str) -> bytes | None:
-    """Return the content of an announcement whose maker has died; ``None`` while the maker lives."""
-    descriptor = os.open(name, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return os.pread(descriptor, os.fstat(descriptor).st_size, 0)
-    except BlockingIOError:
-        return None
-    finally:
-        os.close(descriptor)
 
 
 def create(folder: int, name: str, content: bytes, temporary: str) -> None:
@@ -340,9 +302,7 @@ def keep(folder: int, name: str, other_folder: int, other_name: str) -> None:
             move(folder, name, other_folder, other_name)
             return
         with open_regular(folder, name) as descriptor:
-            offsets = range(0, os.fstat(descriptor).st_size, _COPY_CHUNK_BYTES)
-            chunks = (os.pread(descriptor, _COPY_CHUNK_BYTES, offset) for offset in offsets)
-            write_new(other_folder, other_name, chunks)
+            write_new(other_folder, other_name, _chunks(descriptor))
 
 
 def put_in_place(origin: int, temporary: str, folder: int, name: str) -> None:
@@ -359,10 +319,7 @@ def write_new(folder: int, name: str, chunks: Iterable[bytes]) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(name, flags, 0o666, dir_fd=folder)
     try:
-        offset = 0
-        for chunk in chunks:
-            write_all(descriptor, chunk, offset)
-            offset += len(chunk)
+        _write(descriptor, chunks)
         os.fsync(descriptor)
     except BaseException:
         remove(folder, name)

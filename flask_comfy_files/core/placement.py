@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from flask_comfy_files.core import durable
+from flask_comfy_files.core import announcing, durable
 from flask_comfy_files.core.layout import COPIES, STATE, copy_name, split
 from flask_comfy_files.core.records import iso_utc
 
@@ -161,7 +161,7 @@ def staging(root: str, target_folder: str, file_ids: Sequence[str]) -> Iterator[
     announcement = file_ids[0]
     with (
         durable.open_folder(root, COPIES) as announcements,
-        durable.announced(announcements, announcement, "\n".join(copies).encode("ascii")),
+        announcing.announced(announcements, announcement, "\n".join(copies).encode("ascii")),
     ):
 
         def stage(path: str, file_id: str, checksum: str) -> None:
@@ -208,7 +208,7 @@ def sweep_copies(root: str) -> None:
     try:
         with durable.open_folder(root, COPIES) as announcements:
             for name in os.listdir(announcements):
-                abandoned = durable.read_abandoned(announcements, name)
+                abandoned = announcing.read_abandoned(announcements, name)
                 if abandoned is not None:
                     _remove_copies(root, os.fsdecode(abandoned).split("\n"))
                     durable.remove(announcements, name)

@@ -8,24 +8,43 @@ from __future__ import annotations
 
 from typing import Final
 
-from flask_comfy_files.core import durable
+from flask_comfy_files.core import durable, looking
 from flask_comfy_files.core.catalog.identity import IF_RIGHT
 from flask_comfy_files.core.catalog.session import Reader
 from flask_comfy_files.core.errors import LibraryUnavailableError
+from flask_comfy_files.core.layout import PROJECTS
 
 _SAMPLE: Final = 64
+_TELLING: Final = 4
+"""Of fewer files somebody may have removed most by hand, as long as there is anything at all."""
 
 
 def why_absent(root: str, reader: Reader) -> LibraryUnavailableError | None:
     """Return the error for a library of which more than half of a sample is not there, or ``None``."""
     paths = reader.sample_of_paths(_SAMPLE)
-    gone = [path for path in paths if durable.find_status(root, path) is None]
-    if 2 * len(gone) <= len(paths):
+    gone = [path for path in paths if not _is_there(root, path)]
+    if 2 * len(gone) <= len(paths) or (len(paths) < _TELLING and not _is_nothing_there(root)):
         return None
     return LibraryUnavailableError(
         f"of {len(paths)} recorded files that were looked for {len(gone)} are not there, {gone[0]} for one",
         f"See whether all its disks are mounted. {IF_RIGHT}",
     )
+
+
+def _is_there(root: str, path: str) -> bool:
+    try:
+        return durable.find_status(root, path) is not None
+    except (OSError, ValueError):
+        return False
+
+
+def _is_nothing_there(root: str) -> bool:
+    try:
+        return not looking.list_folder(root, PROJECTS)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
 
 
 def require_present(root: str, reader: Reader) -> None:

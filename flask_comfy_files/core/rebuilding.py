@@ -66,7 +66,7 @@ def adopt_lost(root: str, catalog: Catalog, max_seconds: float) -> None:
         note = read_note(root, REBUILD)
         if note.get("is_finished", True):
             return
-        memory = stack.enter_context(remember(file_path(root, INDEX_BEFORE), None))
+        memory = stack.enter_context(remember(file_path(root, INDEX_BEFORE), note["library_id"]))
         work = Rerecording(root, catalog, note["operation"], memory)
         for number in itertools.chain(
             # First what was deleted: its id may by now be that of a job in other case.

@@ -17,6 +17,7 @@ from flask_comfy_files.core.errors import (
     ChecksumMismatchError,
     ComfyFilesError,
     DocumentDamagedError,
+    LockTimeoutError,
 )
 from flask_comfy_files.core.layout import split
 from flask_comfy_files.core.legacy import disowned_line
@@ -62,22 +63,34 @@ def _settled(root: str, catalog: Catalog, lock_timeout_s: float | None) -> Itera
 def reading(root: str, catalog: Catalog) -> Iterator[Reader]:
     """Read a library, after finishing what a crash or damage has left, if nobody else is at it."""
     if catalog.is_behind():
-        _catch_up(root, catalog)
+        with (
+            contextlib.suppress(ComfyFilesError, OSError),
+            changing(root, catalog, lock_timeout_s=0),
+        ):
+            _log.info("the index of %s was behind its document", root)
     with contextlib.ExitStack() as stack:
         try:
             reader = stack.enter_context(catalog.reading())
-        except DocumentDamagedError:
-            _catch_up(root, catalog)
+        except DocumentDamagedError as damage:
+            _rebuild(root, catalog, damage)
             reader = stack.enter_context(catalog.reading())
         yield reader
 
 
-def _catch_up(root: str, catalog: Catalog) -> None:
-    with (
-        contextlib.suppress(ComfyFilesError, OSError),
-        changing(root, catalog, lock_timeout_s=0),
-    ):
-        _log.info("the index of %s was behind its document", root)
+def _rebuild(root: str, catalog: Catalog, damage: DocumentDamagedError) -> None:
+    """Rebuild the document if nobody else is at it.
+
+    Raises:
+        DocumentDamagedError: It cannot be rebuilt, and why.
+    """
+    try:
+        with changing(root, catalog, lock_timeout_s=0):
+            pass
+    except LockTimeoutError:
+        raise damage from None
+    except (ComfyFilesError, OSError) as error:
+        problem = f"{damage.problem}, and it cannot be rebuilt: {error}"
+        raise DocumentDamagedError(damage.name, problem) from error
 
 
 def recover(root: str, writer: Writer) -> None:

@@ -167,11 +167,12 @@ def test_a_foreign_file_under_the_target_name_is_never_overwritten(
         {
             "job_1_00001_.png": recording(BATCH[0]),
             "job_1_00002_.png": recording(BATCH[1]),
-            image("job_1"): b"somebody put this here",
-            image("job_1", 3): Link("nowhere"),
         }
     )
-    report = open_manager(root).organize_output("job_1")
+    manager = open_manager(root)
+    manager.organize_output("other", files=["none.txt"])  # or they were taken for a lost library's
+    make_tree({image("job_1"): b"somebody put this here", image("job_1", 3): Link("nowhere")})
+    report = manager.organize_output("job_1")
     assert [record.path for record in report] == [image("job_1", 2), image("job_1", 4)]
     assert (root / image("job_1")).read_bytes() == b"somebody put this here"
     assert (root / image("job_1", 3)).is_symlink()

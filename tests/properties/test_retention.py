@@ -258,6 +258,7 @@ def test_a_limit_out_of_reach_takes_everything_but_what_nobody_may_take(
         for job in jobs
         if (job.is_pinned or job.is_pending or job.job_id in protect.jobs)
         or (job.project_id in protect.projects or protect.tags & set(job.tags))
+        or job.restored_us
     }
     selection = chosen(jobs, policy, Days(asked=99, default=0))
     assert taken(selection) == {job.job_id for job in jobs} - kept

@@ -819,18 +819,14 @@ def test_a_full_volume_leaves_the_job_pending(
     assert outputs(output_root) == before
 
 
-def test_a_damaged_document_leaves_the_job_pending_and_the_document_alone(
+def test_a_damaged_document_is_rebuilt_by_the_completion(
     make_anime_api: MakeAnimeApi, output_root: Path
 ) -> None:
     client = make_anime_api(lambda: {"status": "ok"}).test_client()
     (output_root / DOCUMENT).write_bytes(b"no JSON at all\n")
-    before = kept(output_root)
-    response = complete(client)
-    answered = response.get_json()
-    assert (response.status_code, answered["status"]) == (200, "ok")
-    assert DOCUMENT in answered["organize_error"]
-    assert str(output_root) not in answered["organize_error"]
-    assert kept(output_root) == before
+    answered = complete(client).get_json()
+    assert (answered["status"], answered["file_count"]) == ("ok", 4)
+    assert len(list(output_root.glob(f"{DOCUMENT}.damaged-*"))) == 1
 
 
 def test_our_own_route_answers_what_is_pending_with_success_and_says_so(

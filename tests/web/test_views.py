@@ -493,19 +493,49 @@ def test_a_library_that_somebody_else_is_changing_is_a_503_to_try_again(
 
 
 @pytest.mark.parametrize("content", [b"[1, 2, 3]\n", b"no JSON at all"], ids=["json", "text"])
-def test_a_document_that_is_none_of_ours_is_a_500_and_stays_as_it_is(
+def test_a_document_that_is_none_of_ours_is_kept_aside_and_status_says_so(
     client: FlaskClient, output_root: Path, content: bytes
 ) -> None:
     (output_root / DOCUMENT).write_bytes(content)
-    before = kept(output_root)
-    for response in (organize(client, {"job_id": "batch"}), client.get(f"{PREFIX}/jobs/batch")):
-        body = assert_problem(response, 500, "document_damaged")
-        assert DOCUMENT in body["detail"]
-        assert str(output_root) not in body["detail"]
-    assert kept(output_root) == before
+    assert organized(client, {"job_id": "batch"})["file_count"] == 4
+    (aside,) = output_root.glob(f"{DOCUMENT}.damaged-*")
+    assert aside.read_bytes() == content
+    (message,) = answer_of(client.get(f"{PREFIX}/status"))["health"]["messages"]
+    assert aside.name in message
+    assert str(output_root) not in message
+    host = client.post(f"{PREFIX}/adopt", headers={"X-Forwarded-For": "1.2.3.4"})
+    assert_problem(host, 403, "access_denied")
+    assert answer_of(client.get(f"{PREFIX}/status"))["health"]["state"] == "degraded"
 
 
-@pytest.mark.parametrize("entry", [Link("nowhere/at/all"), Fifo(), None], ids=repr)
+def test_somebody_who_is_trusted_says_that_all_is_right(
+    make_host: MakeHost, output_root: Path
+) -> None:
+    client = make_host(trust_loopback=True).test_client()
+    (output_root / DOCUMENT).write_bytes(b"no JSON at all")
+    organized(client, {"job_id": "batch"})
+    for _ in range(2):
+        adopted = answer_of(client.post(f"{PREFIX}/adopt"))
+        assert (adopted["checked_files"], adopted["missing_files"]) == (4, 0)
+    assert answer_of(client.get(f"{PREFIX}/status"))["health"]["state"] == "ok"
+    assert_problem(
+        client.post(f"{PREFIX}/adopt", json={"really": True}), 422, "malformed_body", "really"
+    )
+
+
+def test_what_happened_to_a_file_is_told(client: FlaskClient) -> None:
+    (first, *_) = organized(client, {"job_id": "batch"})["organized_files"]
+    client.delete(f"{PREFIX}/jobs/batch")
+    told = answer_of(client.get(f"{PREFIX}/{first['file_id']}/history"))
+    assert told["file_id"] == first["file_id"]
+    assert [event["what"] for event in told["events"]] == ["recorded", "deleted"]
+    assert list(told["events"][0]) == [
+        *("what", "at", "operation_id", "operation_kind", "job_id", "facts")
+    ]
+    assert_problem(client.get(f"{PREFIX}/{'f' * 32}/history"), 404, "record_not_found")
+
+
+@pytest.mark.parametrize("entry", [Link("nowhere/at/all"), Fifo()], ids=repr)
 def test_a_document_that_is_no_file_is_a_fault_in_the_one_body(
     client: FlaskClient, make_tree: MakeTree, output_root: Path, entry: Entry
 ) -> None:

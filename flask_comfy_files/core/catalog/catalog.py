@@ -288,7 +288,10 @@ class Catalog:
         session.unfinished = self._take_in(session, connection)
         index.finish(connection)
         if session.was_torn:  # by a crash; or more was cut off, and no index could tell
-            rescue.note(self._root, "its end was torn, and no index told what stood there")
+            library_id = session.header.library_id
+            rescue.note(
+                self._root, library_id, "its end was torn, and no index told what stood there"
+            )
         return connection
 
     def _take_in(self, session: Session, connection: sqlite3.Connection) -> Sequence[Line]:

@@ -61,8 +61,9 @@ class _Remains:
         return max(seqs)
 
     def generation(self) -> int:
-        """Return the highest generation that is known."""
+        """Return the highest generation that is known; what is damaged was one at least."""
         return max(
+            1,
             0 if self.header is None else self.header.generation,
             0 if self.mark is None else self.mark.generation,
             self.older_generation,
@@ -104,21 +105,23 @@ def rebuild(root: str, identity: Identity, cache: index.Index, problem: str) -> 
     kept_as = f"{DOCUMENT}.damaged-{now.strftime(_STAMP)}-{uuid.uuid4().hex[:8]}"
     is_there = os.path.lexists(file_path(root, DOCUMENT))
     is_going_on = not read_note(root, REBUILD).get("is_finished", True)
-    note(root, problem, kept_as=kept_as if is_there else None, lost=salvage.lost)
+    note(root, library_id, problem, kept_as=kept_as if is_there else None, lost=salvage.lost)
     if not is_going_on:
         cache.set_aside(file_path(root, INDEX_BEFORE))
     document.put_in_place(root, NEW_DOCUMENT, kept_as)
     _log.error("%s was rebuilt: %s; %d changes are lost", DOCUMENT, problem, salvage.lost)
 
 
-def note(root: str, problem: str, *, kept_as: str | None = None, lost: int = 0) -> None:
+def note(
+    root: str, library_id: str, problem: str, *, kept_as: str | None = None, lost: int = 0
+) -> None:
     """Note what became of the document, so that files without a record are looked for, and it can be told.
 
     Raises:
         StorageError: The disk refused.
     """
     operation = {"id": uuid.uuid4().hex, "kind": "rebuild", "at": iso_utc(datetime.now(UTC))}
-    facts = {"problem": problem, "kept_as": kept_as, "lost": lost}
+    facts = {"library_id": library_id, "problem": problem, "kept_as": kept_as, "lost": lost}
     write_note(root, REBUILD, {**facts, "operation": operation, "adopted": 0, "is_finished": False})
 
 

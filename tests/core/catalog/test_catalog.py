@@ -13,11 +13,11 @@ from flask_comfy_files import FileManager
 from flask_comfy_files.core import durable
 from flask_comfy_files.core.catalog import document
 from flask_comfy_files.core.catalog.catalog import Catalog
-from flask_comfy_files.core.errors import DocumentDamagedError, StorageError
+from flask_comfy_files.core.errors import StorageError
 from flask_comfy_files.core.records import ProjectRecord, file_to_dict
 from tests.conftest import OpenManager
 from tests.invariants import assert_sound, changes_of
-from tests.trees import Clock, outputs
+from tests.trees import Clock
 
 INDEX = ".comfy_files/index.sqlite3"
 JOBS = ("batch", "AnimateDiff", "loop", "nothing")
@@ -175,44 +175,6 @@ def test_an_index_of_another_library_is_not_believed(
     shutil.copy(other / INDEX, output_root / INDEX)
     assert answers(manager) == expected
     assert_sound(output_root)
-
-
-def test_a_document_from_before_beside_an_index_that_has_seen_more_is_refused(
-    manager: FileManager, output_root: Path, clock: Clock, open_manager: OpenManager
-) -> None:
-    manager.organize_output("adv")
-    older = (output_root / "file_metadata.json").read_bytes()
-    fill(manager, clock)
-    manager.close()
-    (output_root / "file_metadata.json").write_bytes(older)
-    before = outputs(output_root)
-    with pytest.raises(DocumentDamagedError, match="changes from number 2 to 5 are gone"):
-        open_manager(output_root).organize_output("loop")
-    assert outputs(output_root) == before
-    assert (output_root / "file_metadata.json").read_bytes() == older
-
-
-@pytest.mark.parametrize("is_index_there", [True, False], ids=["with index", "without index"])
-def test_a_changed_line_with_others_behind_it_is_refused_and_left_as_it_is(
-    is_index_there: bool,  # noqa: FBT001
-    manager: FileManager,
-    output_root: Path,
-    clock: Clock,
-    open_manager: OpenManager,
-) -> None:
-    fill(manager, clock)
-    manager.close()
-    path = output_root / "file_metadata.json"
-    changed = path.read_bytes().replace(b'"AnimateDiff"', b'"AnimateDlff"', 1)
-    path.write_bytes(changed)
-    if is_index_there:
-        with pytest.raises(DocumentDamagedError):
-            open_manager(output_root).get_job_files("AnimateDiff")
-    else:
-        delete(output_root)
-        with pytest.raises(DocumentDamagedError, match="was changed"):
-            open_manager(output_root).organize_output("adv")
-    assert path.read_bytes() == changed
 
 
 @pytest.mark.parametrize("is_index_there", [True, False], ids=["with index", "without index"])

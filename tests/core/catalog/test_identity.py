@@ -15,7 +15,7 @@ from flask_comfy_files.core.errors import (
 )
 from tests.conftest import MakeTree, OpenManager
 from tests.invariants import assert_sound, changes_of
-from tests.trees import Clock, Link, copy_recordings, library, outputs, read_tree
+from tests.trees import Clock, Link, copy_recordings, library, read_tree
 
 NOBODY = 65534
 
@@ -123,6 +123,100 @@ def test_a_pinned_library_is_the_only_one_that_is_changed(
     assert [change["job_id"] for change in changes_of(output_root)] == ["batch"]
 
 
+def test_an_empty_root_is_taken_for_the_library_once_somebody_has_said_so(
+    manager: FileManager, output_root: Path, open_manager: OpenManager
+) -> None:
+    manager.organize_output("batch")
+    output_root.rename(output_root.with_name("elsewhere"))
+    copy_recordings(output_root)
+    with pytest.raises(LibraryUnavailableError, match="flask files adopt"):
+        manager.organize_output("loop")
+    report = open_manager(output_root).adopt_library()  # by another process, as it were
+    assert (report.checked_files, report.missing_files) == (0, 0)
+    assert manager.organize_output("loop").moved.files == 2
+    assert_sound(output_root)
+
+
+def test_another_library_is_taken_for_the_right_one_once_somebody_has_said_so(
+    manager: FileManager, output_root: Path, tmp_path: Path, open_manager: OpenManager
+) -> None:
+    manager.organize_output("batch")
+    with open_manager(copy_recordings(tmp_path / "other")) as other:
+        other.organize_output("adv")
+    output_root.rename(tmp_path / "first")
+    (tmp_path / "other").rename(output_root)
+    with pytest.raises(LibraryUnavailableError, match="flask files adopt"):
+        manager.organize_output("loop")
+    for _ in range(2):
+        assert open_manager(output_root).adopt_library().missing_files == 0
+        assert manager.organize_output("loop").file_count == 2
+    assert manager.get_job_files("adv").file_count == 5
+    with pytest.raises(LibraryUnavailableError, match="COMFY_FILES_LIBRARY_ID"):
+        open_manager(output_root, library_id="abc").adopt_library()
+    assert_sound(output_root)
+
+
+def test_a_pinned_library_is_begun_by_saying_so(
+    output_root: Path, open_manager: OpenManager
+) -> None:
+    manager = open_manager(output_root, library_id="abc")
+    with pytest.raises(LibraryUnavailableError, match="abc is expected"):
+        manager.organize_output("batch")
+    assert manager.adopt_library().library_id == "abc"
+    assert manager.organize_output("batch").moved.files == 4
+    assert_sound(output_root)
+
+
+def test_a_library_whose_files_are_on_a_disk_that_is_not_there_forgets_nothing(
+    manager: FileManager, output_root: Path, clock: Clock
+) -> None:
+    for job_id in ("batch", "loop", "adv"):
+        manager.organize_output(job_id)
+    clock.advance(90 * 86_400)
+    (output_root / "projects").rename(output_root.with_name("unmounted"))
+    (output_root / "projects").mkdir()
+    before = library(output_root)
+    for change in (
+        lambda: manager.cleanup_old_files(allow=["empty_project", "large_share"]),
+        manager.plan_cleanup,
+        manager.save_cleanup_plan,
+        manager.migrate_legacy_files,
+        manager.plan_migration,
+    ):
+        with pytest.raises(LibraryUnavailableError, match=r"are not there.*flask files adopt"):
+            change()
+    health = manager.get_system_stats().health
+    assert (health.state, "not there" in health.messages[0]) == ("unavailable", True)
+    assert manager.get_job_files("batch").file_count == 4
+    notes = {".comfy_files/cleanup.json", ".comfy_files/cleanup.lock"}
+    after = library(output_root)
+    assert {path: after[path] for path in after if path not in notes} == before
+    (output_root / "projects").rmdir()
+    output_root.with_name("unmounted").rename(output_root / "projects")
+    assert manager.get_system_stats().health.state == "ok"
+    assert manager.cleanup_old_files(allow=["empty_project", "large_share"]).deleted_files == 11
+
+
+def test_files_that_are_gone_for_good_are_marked_once_somebody_has_said_so(
+    manager: FileManager, output_root: Path
+) -> None:
+    for job_id in ("batch", "loop"):
+        manager.organize_output(job_id)
+    for record in manager.get_job_files("batch"):
+        Path(record.file_path).unlink()
+    with pytest.raises(LibraryUnavailableError):
+        manager.plan_cleanup()
+    report = manager.adopt_library()
+    assert (report.checked_files, report.missing_files) == (6, 4)
+    assert all(record.missing for record in manager.get_job_files("batch"))
+    assert not any(record.missing for record in manager.get_job_files("loop"))
+    assert manager.plan_cleanup().deleted_files == 0
+    assert manager.get_system_stats().health.state == "ok"
+    again = manager.adopt_library()
+    assert (again.checked_files, again.missing_files) == (2, 0)
+    assert_sound(output_root)
+
+
 def test_a_sentinel_of_another_library_refuses_changes(
     manager: FileManager, output_root: Path, tmp_path: Path, open_manager: OpenManager
 ) -> None:
@@ -135,36 +229,17 @@ def test_a_sentinel_of_another_library_refuses_changes(
         open_manager(output_root).organize_output("loop")
 
 
-def test_a_document_that_is_gone_is_not_begun_anew_beside_the_sentinel(
-    manager: FileManager, output_root: Path, open_manager: OpenManager
-) -> None:
-    manager.organize_output("batch")
-    manager.close()
-    (output_root / "file_metadata.json").unlink()
-    before = outputs(output_root)
-    with pytest.raises(ComfyFilesError):
-        open_manager(output_root).organize_output("loop")
-    assert outputs(output_root) == before
-
-
 @pytest.mark.usefixtures("no_waiting")
-@pytest.mark.parametrize(
-    "kind", ["link", "dangling link", "folder", "pipe", "garbage", "empty", "older format"]
-)
-def test_a_document_that_is_none_of_ours_is_refused_and_left_as_it_is(
+@pytest.mark.parametrize("kind", ["link", "dangling link", "pipe"])
+def test_a_document_that_is_no_file_is_refused_and_left_as_it_is(
     kind: str, make_tree: MakeTree, open_manager: OpenManager
 ) -> None:
     root = make_tree({"job_1.txt": b"x", "elsewhere.json": b'{"changes": [\n]}\n'})
     document = root / "file_metadata.json"
     if "link" in kind:
         document.symlink_to("elsewhere.json" if kind == "link" else "nowhere")
-    elif kind == "folder":
-        document.mkdir()
-    elif kind == "pipe":
-        os.mkfifo(document)
     else:
-        content = {"garbage": b"\x89PNG" * 999, "empty": b"", "older format": b'{"files": {}}'}
-        document.write_bytes(content[kind])
+        os.mkfifo(document)
     before = library(root)
     manager = open_manager(root)
     for ask in (

@@ -83,6 +83,7 @@ class Cleanup:
             CleanupRefusedError: It would be refused.
         """
         now = self._clock()
+        require_present(self._root, self._catalog)
         with reading(self._root, self._catalog) as reader:
             return self._rehearse(reader, self._select(reader, days, allow, now), days, now)
 
@@ -93,6 +94,7 @@ class Cleanup:
             CleanupRefusedError: It would be refused.
         """
         now = self._clock()
+        require_present(self._root, self._catalog)
         with reading(self._root, self._catalog) as reader:
             selection = self._select(reader, days, allow, now)
             rehearsal = self._rehearse(reader, selection, days, now)
@@ -140,8 +142,8 @@ class Cleanup:
             if plan.is_applied:
                 return plan.report
             account = Account(plan.found, plan.kept)
+            require_present(self._root, self._catalog)
             with reading(self._root, self._catalog) as reader:
-                require_present(self._root, reader)
                 taken = list(_still_to_do(reader, plan, account))
             plans.note_begin(self._root, now)
             operation = {**new_operation("cleanup", now), "id": plan_id}
@@ -176,6 +178,7 @@ class Cleanup:
         now = self._clock()
         if durable.find_status(self._root, STATE) is not None:
             plans.note_begin(self._root, now)
+        require_present(self._root, self._catalog)
         with reading(self._root, self._catalog) as reader:
             selection = self._select(reader, days, allow, now)
         operation = new_operation("cleanup", now)
@@ -191,7 +194,6 @@ class Cleanup:
     def _select(
         self, reader: Reader, days: int | None, allow: Collection[Allowance], now: datetime
     ) -> Selection:
-        require_present(self._root, reader)
         policy = self._retention.policy
         allowed = {*allow, *(policy.allow if policy else ())}
         selection = select(

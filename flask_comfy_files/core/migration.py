@@ -171,8 +171,7 @@ class Migration:
 
     def _survey(self, wish: Wish, account: Relocation) -> Survey:
         require_root(self._root)
-        with reading(self._root, self._catalog) as reader:
-            require_present(self._root, reader)
+        require_present(self._root, self._catalog)
         look_around = survey_all if wish.recursive else survey
         try:
             surveyed = look_around(self._root, self._exclude)

@@ -9,18 +9,46 @@ from __future__ import annotations
 from typing import Final
 
 from flask_comfy_files.core import durable, looking
+from flask_comfy_files.core.catalog.catalog import Catalog
 from flask_comfy_files.core.catalog.identity import IF_RIGHT
 from flask_comfy_files.core.catalog.session import Reader
-from flask_comfy_files.core.errors import LibraryUnavailableError
+from flask_comfy_files.core.errors import LibraryUnavailableError, LockTimeoutError
 from flask_comfy_files.core.layout import PROJECTS
+from flask_comfy_files.core.recovery import changing, reading
 
 _SAMPLE: Final = 64
 _TELLING: Final = 4
 """Of fewer files somebody may have removed most by hand, as long as there is anything at all."""
 
 
-def why_absent(root: str, reader: Reader) -> LibraryUnavailableError | None:
-    """Return the error for a library of which more than half of a sample is not there, or ``None``."""
+def require_present(root: str, catalog: Catalog, lock_timeout_s: float | None = None) -> None:
+    """Refuse to go on where most files are not there.
+
+    Raises:
+        LibraryUnavailableError: They are not.
+        LockTimeoutError: It seems so, and somebody is moving files.
+    """
+    with reading(root, catalog) as reader:
+        if _why_absent(root, reader) is None:
+            return
+    with changing(root, catalog, lock_timeout_s) as writer:  # while nobody else moves anything
+        absent = _why_absent(root, writer)
+    if absent is not None:
+        raise absent
+
+
+def why_absent(root: str, catalog: Catalog) -> str | None:
+    """Say why most files are not there, or ``None``; nothing is said while somebody moves files."""
+    try:
+        require_present(root, catalog, lock_timeout_s=0)
+    except LockTimeoutError:
+        return None
+    except LibraryUnavailableError as error:
+        return str(error)
+    return None
+
+
+def _why_absent(root: str, reader: Reader) -> LibraryUnavailableError | None:
     paths = reader.sample_of_paths(_SAMPLE)
     gone = [path for path in paths if not _is_there(root, path)]
     if 2 * len(gone) <= len(paths) or (len(paths) < _TELLING and not _is_nothing_there(root)):
@@ -45,14 +73,3 @@ def _is_nothing_there(root: str) -> bool:
         return True
     except OSError:
         return False
-
-
-def require_present(root: str, reader: Reader) -> None:
-    """Refuse to go on where most files are not there.
-
-    Raises:
-        LibraryUnavailableError: They are not.
-    """
-    error = why_absent(root, reader)
-    if error is not None:
-        raise error

@@ -519,7 +519,7 @@ def test_somebody_who_is_trusted_says_that_all_is_right(
         assert (adopted["checked_files"], adopted["missing_files"]) == (4, 0)
     assert answer_of(client.get(f"{PREFIX}/status"))["health"]["state"] == "ok"
     assert_problem(
-        client.post(f"{PREFIX}/adopt", json={"really": True}), 422, "malformed_body", "really"
+        client.post(f"{PREFIX}/adopt", json={"really": True}), 422, "invalid_body", "really"
     )
 
 

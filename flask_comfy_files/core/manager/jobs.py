@@ -253,15 +253,15 @@ class Jobs(Base):
         """Return the library in numbers, and how it is; never fails, but says why where it cannot tell."""
         try:
             with self._reading() as reader:
-                why_absent = presence.why_absent(self._root, reader)
                 measured = health.measure(
                     self._root,
                     reader,
                     min_free_bytes=self.settings.min_free_bytes,
                     waiting=len({job.job_id for job in self._completion.pending_jobs()}),
                 )
-            absent = None if why_absent is None else str(why_absent)
-            why_read_only = self._catalog.why_read_only() or absent
+            why_read_only = self._catalog.why_read_only() or presence.why_absent(
+                self._root, self._catalog
+            )
             return health.with_warning(measured, why_read_only)
         except (ComfyFilesError, OSError) as error:
             return health.unavailable(self._root, error, self._completion.unwritten_count)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -168,6 +168,11 @@ class FileManagerAPI:
     ) -> Json:
         """Give files that belong to no job to one; see ``FileManager.assign_legacy_files``."""
         return self._as_json(self.manager.assign_legacy_files(files, job_id, project_id))
+
+    def export_records_api(self) -> Iterator[Json]:
+        """Yield every record, with ``pinned`` and ``tags`` of its job; see ``FileManager.export_records``."""
+        for record in self.manager.export_records():
+            yield {key: value for key, value in record.items() if key not in self._hidden}
 
     def stamp_prompt_api(
         self,

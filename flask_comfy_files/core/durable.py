@@ -318,15 +318,27 @@ def create(folder: int, name: str, content: bytes, temporary: str) -> None:
 def replace(folder: int, name: str, content: bytes, temporary: str) -> None:
     """Write a small file whole, in the place of the one that has its name; ``temporary`` as for ``create``."""
     _write_whole(folder, temporary, content)
+    move_over(folder, temporary, name)
+
+
+def move_over(folder: int, temporary: str, name: str) -> None:
+    """Rename a file that is whole, in the place of the one that has its name, and bring that to the disk."""
     os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
     sync_folder(folder)
 
 
 def _write_whole(folder: int, name: str, content: bytes) -> None:
+    with writing(folder, name) as descriptor:
+        write_all(descriptor, content, 0)
+
+
+@contextlib.contextmanager
+def writing(folder: int, name: str) -> Iterator[int]:
+    """Open a new file that is on the disk when the block ends, and removed where it fails."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(name, flags, 0o666, dir_fd=folder)
     try:
-        write_all(descriptor, content, 0)
+        yield descriptor
         os.fsync(descriptor)
     except BaseException:
         remove(folder, name)

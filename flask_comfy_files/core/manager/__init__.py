@@ -5,12 +5,13 @@ Its methods stand in one module for each thing that people do with a library.
 
 from __future__ import annotations
 
+from flask_comfy_files.core.manager.exchanging import Exchanging
 from flask_comfy_files.core.manager.jobs import Jobs
 from flask_comfy_files.core.manager.keeping import Keeping
 from flask_comfy_files.core.manager.migrating import Migrating
 
 
-class FileManager(Jobs, Keeping, Migrating):
+class FileManager(Jobs, Keeping, Migrating, Exchanging):
     """Organizes the output of ComfyUI in one output root, and answers what is in it.
 
     One object serves all threads of a process, and processes share a library: changes are made one

@@ -174,6 +174,10 @@ class FileManagerAPI:
         for record in self.manager.export_records():
             yield {key: value for key, value in record.items() if key not in self._hidden}
 
+    def import_records_api(self, source: Any = None, *, dry_run: bool = False) -> Json:
+        """Take over files by their older records; see ``FileManager.import_records``."""
+        return self._as_json(self.manager.import_records(source, dry_run=dry_run))
+
     def stamp_prompt_api(
         self,
         prompt: Json,

@@ -6,14 +6,15 @@ import sys
 
 import click
 
-from flask_comfy_files.api import FileManagerAPI
-from flask_comfy_files.cli.exits import exits_by_error
+from flask_comfy_files.api import FileManagerAPI, Json
+from flask_comfy_files.cli.exits import INCOMPLETE, exits_by_error
+from flask_comfy_files.cli.printing import as_json_option, shortened, show, size_text
 from flask_comfy_files.core.exporting import Existing, ExportFormat, save, write
 
 
 def commands(api: FileManagerAPI) -> list[click.Command]:
     """Return the commands of one app's library."""
-    return [make(api) for make in (_export,)]
+    return [make(api) for make in (_export, _import)]
 
 
 def _export(api: FileManagerAPI) -> click.Command:
@@ -42,3 +43,40 @@ def _export(api: FileManagerAPI) -> click.Command:
             save(records, output, form, Existing.REPLACE if force else Existing.KEEP)
 
     return export
+
+
+def _import(api: FileManagerAPI) -> click.Command:
+    @click.command("import")
+    @click.argument("file", required=False, type=click.Path(dir_okay=False))
+    @click.option("--dry-run", is_flag=True, help="Say what would come of it, and change nothing.")
+    @as_json_option
+    @exits_by_error
+    def import_(file: str | None, dry_run: bool, as_json: bool) -> None:
+        """Take over the files of which FILE has records: an export, or an older installation's list.
+
+        Without FILE it is the list that an older installation has left as file_metadata.json. Interrupted, it
+        goes on when it is called again.
+        """
+        answer = api.import_records_api(file, dry_run=dry_run)
+        show(answer, as_json, _describe)
+        if answer["failed"]:
+            sys.exit(INCOMPLETE)
+
+    return import_
+
+
+def _describe(answer: Json) -> list[str]:
+    would = "Would import" if answer["dry_run"] else "Imported"
+    adopted, moved, legacy, known = (
+        answer[key]["files"] for key in ("adopted", "moved", "moved_to_legacy", "already_there")
+    )
+    head = (
+        f"{would} {adopted + moved + legacy} of {answer['found']['files']} files: {adopted} stay where they are,"
+        f" {moved} moved, {legacy} to legacy/; {known} already there, {len(answer['skipped'])} skipped,"
+        f" {len(answer['failed'])} failed; {size_text(answer['found']['bytes'])} in {answer['jobs']} jobs."
+    )
+    kept = [f"  the list is kept as {answer['document']}"] if answer["document"] else []
+    changed = [f"  changed {file['path']}: not as its record says" for file in answer["changed"]]
+    skipped = [f"  skipped {left['path']}: {left['reason']}" for left in answer["skipped"]]
+    failed = [f"  failed  {left['path']}: {left['reason']}" for left in answer["failed"]]
+    return [head, *kept, *shortened(changed), *shortened(skipped), *shortened(failed)]

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final, Protocol
 
-from flask_comfy_files.core import durable
+from flask_comfy_files.core import durable, lock
 from flask_comfy_files.core.allotment import Attributed, Change, stored_files
 from flask_comfy_files.core.catalog.catalog import Catalog
 from flask_comfy_files.core.catalog.session import Writer
-from flask_comfy_files.core.errors import ChecksumMismatchError
+from flask_comfy_files.core.errors import (
+    ChecksumMismatchError,
+    LockTimeoutError,
+    MigrationRunningError,
+)
 from flask_comfy_files.core.inspection import Failure, Identity
-from flask_comfy_files.core.layout import split
+from flask_comfy_files.core.layout import MIGRATION_LOCK, file_path, split
 from flask_comfy_files.core.placement import WITHDRAWN, place, source_of
 from flask_comfy_files.core.records import LeftFile, SkipReason
 
@@ -33,6 +38,21 @@ class Account(Protocol):
 
     def enter(self, stored: Mapping[str, Any]) -> None:
         """Enter a file that is where its record says."""
+
+
+@contextlib.contextmanager
+def alone(root: str) -> Iterator[None]:
+    """Be the only one who brings files of old into a library; our own folder must be there.
+
+    Raises:
+        MigrationRunningError: Somebody else is at it.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(lock.hold(file_path(root, MIGRATION_LOCK), 0))
+        except LockTimeoutError as error:
+            raise MigrationRunningError from error
+        yield
 
 
 def keep_unchanged(root: str, files: Sequence[Attributed], account: Account) -> list[Attributed]:

@@ -7,30 +7,23 @@ that was interrupted goes on under the same id: what it moved no longer lies abo
 
 from __future__ import annotations
 
-import contextlib
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flask_comfy_files.core import durable, lock
+from flask_comfy_files.core import durable
 from flask_comfy_files.core.allotment import Allotment, Attributed, stored_files
 from flask_comfy_files.core.attribution import NOT_SCANNED
-from flask_comfy_files.core.carrying import carry_out, keep_unchanged
+from flask_comfy_files.core.carrying import alone, carry_out, keep_unchanged
 from flask_comfy_files.core.catalog.catalog import Catalog
 from flask_comfy_files.core.catalog.identity import require_root
 from flask_comfy_files.core.detection import Detection, Grouping
-from flask_comfy_files.core.errors import (
-    LockTimeoutError,
-    MigrationRunningError,
-)
 from flask_comfy_files.core.history import siblings
 from flask_comfy_files.core.hostlist import HostList
 from flask_comfy_files.core.inspection import Reading
 from flask_comfy_files.core.layout import (
     MIGRATION,
-    MIGRATION_LOCK,
-    file_path,
     is_reserved,
     top_folder,
 )
@@ -108,7 +101,7 @@ class Migration:
         require_room_for_records(self._root, len(surveyed.paths), self._min_free_bytes)
         with changing(self._root, self._catalog):
             pass  # a library that is new gets its document, and with it our folder
-        with self._alone():
+        with alone(self._root):
             return self._run(wish, surveyed, account, progress)
 
     def _run(
@@ -133,15 +126,6 @@ class Migration:
         write_note(self._root, MIGRATION, {**operation, "is_finished": True})
         return _report(self._root, account, detection, allotment, operation["id"])
 
-    @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        with contextlib.ExitStack() as stack:
-            try:
-                stack.enter_context(lock.hold(file_path(self._root, MIGRATION_LOCK), 0))
-            except LockTimeoutError as error:
-                raise MigrationRunningError from error
-            yield
-
     def _begin(self, at: str) -> dict[str, Any]:
         """Return the operation: that of a migration which was interrupted, or a new one."""
         note = read_note(self._root, MIGRATION)
@@ -154,7 +138,7 @@ class Migration:
         """Return the id of a migration of nothing: that of an interrupted one, which has ended with it."""
         if read_note(self._root, MIGRATION).get("is_finished", True):
             return uuid.uuid4().hex
-        with self._alone():
+        with alone(self._root):
             operation = self._begin(iso_utc(self._clock()))
             write_note(self._root, MIGRATION, {**operation, "is_finished": True})
         return str(operation["id"])

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, Final
 
 from flask_comfy_files.core import durable
+from flask_comfy_files.core.catalog import older
 from flask_comfy_files.core.errors import DocumentDamagedError, LibraryUnavailableError
 from flask_comfy_files.core.layout import DOCUMENT, NEW_DOCUMENT, STATE
 
@@ -149,7 +150,7 @@ def read_header(descriptor: int) -> Header:
 
     Raises:
         DocumentDamagedError: It is no document of ours, or its first line is damaged.
-        LibraryUnavailableError: It was written in a newer format, or cannot be read.
+        LibraryUnavailableError: It was written in a newer format, or by an older installation, or cannot be read.
     """
     try:
         start = os.pread(descriptor, _LONGEST_HEADER, 0)
@@ -161,6 +162,7 @@ def read_header(descriptor: int) -> Header:
     line, _, _ = start.partition(b"\n")
     facts = decode(line.removesuffix(_CHANGES) + b"}") if line.endswith(_CHANGES) else None
     if facts is None:
+        older.refuse_older(descriptor)
         raise DocumentDamagedError(DOCUMENT, "its first line is not one that this library wrote")
     if facts.get("format") != FORMAT:
         raise LibraryUnavailableError(

@@ -83,7 +83,12 @@ def _begin_job(connection: sqlite3.Connection, change: Change, counted: Counted)
     added = connection.execute(
         "INSERT INTO jobs (job_id, comparable, project_id, created_at) VALUES (?, ?, ?, ?)"
         " ON CONFLICT DO NOTHING",
-        (job_id, comparable(job_id), project_id, change["operation"]["at"]),
+        (
+            job_id,
+            comparable(job_id),
+            project_id,
+            change.get("created_at", change["operation"]["at"]),
+        ),
     )
     if added.rowcount:
         counted.add_jobs(project_id, 1)

@@ -17,6 +17,7 @@ from flask_comfy_files.core.cleanup import Cleanup, Retention
 from flask_comfy_files.core.comfyui import ComfyUI
 from flask_comfy_files.core.completion import Completion
 from flask_comfy_files.core.deletion import Deletion
+from flask_comfy_files.core.importing import Importing
 from flask_comfy_files.core.migration import Migration
 from flask_comfy_files.core.organizer import Organizer
 from flask_comfy_files.core.recovery import reading
@@ -78,6 +79,13 @@ class Base:
             clock,
             default_project=settings.default_project,
             exclude=settings.exclude,
+            min_free_bytes=settings.min_free_bytes,
+        )
+        self._importing = Importing(
+            self._root,
+            self._catalog,
+            clock,
+            default_project=settings.default_project,
             min_free_bytes=settings.min_free_bytes,
         )
         self._completion = Completion(

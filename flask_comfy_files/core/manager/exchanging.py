@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from flask_comfy_files.core import exporting
+from flask_comfy_files.core.errors import InvalidInputError
 from flask_comfy_files.core.manager.base import Base
+from flask_comfy_files.core.transfer import ImportReport
 
 
 class Exchanging(Base):
@@ -25,3 +27,21 @@ class Exchanging(Base):
         """
         with self._reading() as reader:
             yield from exporting.records_of(reader)
+
+    def import_records(self, source: Any = None, *, dry_run: bool = False) -> ImportReport:
+        """Take over the files that an older installation, or an export, has records of.
+
+        ``source`` is a parsed JSON value or the path of a JSON file: an array of records, or an object of them
+        by path or id. Without it, it is the list that an older installation has left as
+        ``file_metadata.json``, which is kept under another name. A file in its job's folder stays there;
+        others are moved there, or to ``legacy/`` where no job is named. Called again, it goes on where it was
+        interrupted. With ``dry_run`` nothing is changed; files are read all the same.
+
+        Raises:
+            InvalidInputError: There is no list of records; nothing was changed.
+            MigrationRunningError: Another import, or a migration, is under way.
+            OutOfSpaceError: The records would not fit; nothing was moved.
+        """
+        if not isinstance(dry_run, bool):
+            raise InvalidInputError("dry_run", dry_run, "is neither true nor false")
+        return self._importing.rehearse(source) if dry_run else self._importing.run(source)

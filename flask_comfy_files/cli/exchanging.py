@@ -9,7 +9,7 @@ import click
 from flask_comfy_files.api import FileManagerAPI, Json
 from flask_comfy_files.cli.exits import INCOMPLETE, exits_by_error
 from flask_comfy_files.cli.printing import as_json_option, shortened, show, size_text
-from flask_comfy_files.core.exporting import Existing, ExportFormat, save, write
+from flask_comfy_files.core.exporting import Existing, ExportFormat, lines_of, save
 
 
 def commands(api: FileManagerAPI) -> list[click.Command]:
@@ -38,7 +38,8 @@ def _export(api: FileManagerAPI) -> click.Command:
         """Write every record, with the pin and the tags of its job."""
         records, form = api.export_records_api(), ExportFormat(export_format)
         if output is None:
-            write(records, sys.stdout.buffer, form)
+            sys.stdout.buffer.writelines(lines_of(records, form))
+            sys.stdout.buffer.flush()
         else:
             save(records, output, form, Existing.REPLACE if force else Existing.KEEP)
 

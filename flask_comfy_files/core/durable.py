@@ -298,10 +298,10 @@ def read_abandoned(folder: int, name: str) -> bytes | None:
         os.close(descriptor)
 
 
-def create(folder: int, name: str, content: bytes, temporary: str) -> None:
-    """Create a small file whole, on the disk with its name, or not at all; never replace one.
+def create(folder: int, name: str, content: bytes | Iterable[bytes], temporary: str) -> None:
+    """Create a file whole, on the disk with its name, or not at all; never replace one.
 
-    ``temporary`` is a name in the same folder that nobody else uses.
+    ``content`` may come in parts. ``temporary`` is a name in the same folder that nobody else uses.
 
     Raises:
         FileExistsError: The name is taken.
@@ -315,30 +315,25 @@ def create(folder: int, name: str, content: bytes, temporary: str) -> None:
     sync_folder(folder)
 
 
-def replace(folder: int, name: str, content: bytes, temporary: str) -> None:
-    """Write a small file whole, in the place of the one that has its name; ``temporary`` as for ``create``."""
+def replace(folder: int, name: str, content: bytes | Iterable[bytes], temporary: str) -> None:
+    """Write a file whole, in the place of the one that has its name; the rest as for ``create``."""
     _write_whole(folder, temporary, content)
-    move_over(folder, temporary, name)
-
-
-def move_over(folder: int, temporary: str, name: str) -> None:
-    """Rename a file that is whole, in the place of the one that has its name, and bring that to the disk."""
-    os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+    try:
+        os.rename(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+    except OSError:
+        remove(folder, temporary)
+        raise
     sync_folder(folder)
 
 
-def _write_whole(folder: int, name: str, content: bytes) -> None:
-    with writing(folder, name) as descriptor:
-        write_all(descriptor, content, 0)
-
-
-@contextlib.contextmanager
-def writing(folder: int, name: str) -> Iterator[int]:
-    """Open a new file that is on the disk when the block ends, and removed where it fails."""
+def _write_whole(folder: int, name: str, content: bytes | Iterable[bytes]) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(name, flags, 0o666, dir_fd=folder)
+    offset = 0
     try:
-        yield descriptor
+        for part in [content] if isinstance(content, bytes) else content:
+            write_all(descriptor, part, offset)
+            offset += len(part)
         os.fsync(descriptor)
     except BaseException:
         remove(folder, name)

@@ -14,7 +14,7 @@ import os
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 from flask_comfy_files.core import durable
 from flask_comfy_files.core.catalog.session import Reader
@@ -51,17 +51,13 @@ def records_of(reader: Reader) -> Iterator[dict[str, Any]]:
         yield file_to_dict(record) | marks
 
 
-def write(records: Iterable[Record], target: BinaryIO, export_format: ExportFormat) -> None:
-    r"""Write records to an open file; in JSON a plain array, one record a line.
+def lines_of(records: Iterable[Record], export_format: ExportFormat) -> Iterator[bytes]:
+    r"""Yield the lines of an export; in JSON those of a plain array, one record a line.
 
     Names that are not UTF-8 have their bytes as ``\udcXX``, as everywhere.
-
-    Raises:
-        OSError: The file takes no more.
     """
     lines = _json_lines if export_format is ExportFormat.JSON else _csv_lines
-    target.writelines(line.encode("utf-8", "backslashreplace") for line in lines(records))
-    target.flush()
+    return (line.encode("utf-8", "backslashreplace") for line in lines(records))
 
 
 def save(
@@ -74,33 +70,17 @@ def save(
         StorageError: The disk refused.
     """
     directory, name = os.path.split(os.path.abspath(path))
-    temporary = f".{uuid.uuid4().hex}.part"
+    write = durable.create if existing is Existing.KEEP else durable.replace
     try:
         with durable.open_folder(directory, "") as folder:
-            with (
-                durable.writing(folder, temporary) as descriptor,
-                open(descriptor, "wb", closefd=False) as target,
-            ):
-                write(records, target, export_format)
-            try:
-                _name(folder, temporary, name, existing)
-            except BaseException:
-                durable.remove(folder, temporary)
-                raise
+            lines = lines_of(records, export_format)
+            write(folder, name, lines, f".{uuid.uuid4().hex}.part")
     except FileExistsError:
         raise InvalidInputError("output", path, "is there already, and is kept") from None
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         raise InvalidInputError("output", path, "is no file in a folder that exists") from None
     except OSError as error:
         durable.refuse("Writing", path, error)
-
-
-def _name(folder: int, temporary: str, name: str, existing: Existing) -> None:
-    if existing is Existing.REPLACE:
-        durable.move_over(folder, temporary, name)
-    else:
-        durable.move(folder, temporary, folder, name)
-        durable.sync_folder(folder)
 
 
 def _json_lines(records: Iterable[Record]) -> Iterator[str]:

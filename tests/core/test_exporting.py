@@ -43,9 +43,8 @@ def manager(make_tree: MakeTree, open_manager: OpenManager) -> FileManager:
 
 
 def written(manager: FileManager, export_format: ExportFormat) -> str:
-    target = io.BytesIO()
-    exporting.write(manager.export_records(), target, export_format)
-    return target.getvalue().decode("utf-8")
+    lines = exporting.lines_of(manager.export_records(), export_format)
+    return b"".join(lines).decode("utf-8")
 
 
 def test_an_export_holds_every_record_with_what_people_said_of_its_job(

@@ -6,7 +6,9 @@ import contextlib
 import csv
 import io
 import json
+import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -20,7 +22,7 @@ from flask import Flask
 from flask_comfy_files import add_file_manager_routes
 from tests.conftest import MakeTree
 from tests.test_cli_keeping import Shell
-from tests.trees import BATCH, recording
+from tests.trees import BATCH, library, recording
 
 Run = Callable[..., Result]
 RunIn = Callable[..., Run]
@@ -105,3 +107,125 @@ def test_export_ends_without_a_word_when_nobody_reads_on(
         timeout=60,
     )
     assert (done.stdout, done.stderr) == (b"[\n", b"")
+
+
+@pytest.fixture
+def backup(run: Run, tmp_path: Path) -> Path:
+    """Return an export of the library, whose document is gone since."""
+    target = tmp_path / "backup.json"
+    assert run("export", "--output", str(target)).exit_code == 0
+    return target
+
+
+@pytest.fixture
+def bare(backup: Path, output_root: Path, tmp_path: Path) -> Path:
+    """Return an output folder with the files of the export, and one file less."""
+    assert backup.is_file()
+    bare = tmp_path / "bare"
+    shutil.copytree(output_root / "projects", bare / "projects")
+    min(bare.rglob("*.png")).unlink()
+    return bare
+
+
+def test_import_says_what_became_of_each_record(run_in: RunIn, backup: Path, bare: Path) -> None:
+    run = run_in(output_dir=bare)
+    missing = min(record["path"] for record in json.loads(backup.read_text()))
+    size = f"{sum(path.stat().st_size for path in bare.rglob('*.png')) / 1024:.1f} KB in all."
+    rest = (
+        "3 stay where they are, 0 moved, 0 to legacy/; 0 already there, 1 skipped, 0 failed; "
+        + size
+    )
+    skipped = f"  skipped {missing}: not_found"
+    told = run("import", str(backup), "--dry-run")
+    assert told.output.splitlines() == [f"Would import 3 of 4 files into 1 jobs: {rest}", skipped]
+    did = run("import", str(backup))
+    assert (did.exit_code, did.output.splitlines()) == (
+        0,
+        [f"Imported 3 of 4 files into 1 jobs: {rest}", skipped],
+    )
+    again = json.loads(run("import", str(backup), "--json").stdout)
+    assert again["already_there"]["files"] == 3
+    assert (again["dry_run"], again["document"]) == (False, None)
+
+
+def test_import_of_a_changed_file_says_so(run_in: RunIn, backup: Path, bare: Path) -> None:
+    path = max(bare.rglob("*.png"))
+    path.write_bytes(path.read_bytes() + b"\n")
+    result = run_in(output_dir=bare)("import", str(backup))
+    name = path.relative_to(bare)
+    assert f"  changed {name}: not as its record says" in result.output.splitlines()
+
+
+def test_import_ends_with_1_if_a_file_failed(run_in: RunIn, backup: Path, bare: Path) -> None:
+    records = json.loads(backup.read_text())
+    lost = bare / "lost.png"
+    max(bare.rglob("*.png")).rename(lost)
+    (bare / "projects/osaka").write_bytes(b"no folder")
+    backup.write_text(
+        json.dumps([{**records[-1], "path": "lost.png", "job_id": "a", "project_id": "osaka"}])
+    )
+    result = run_in(output_dir=bare)("import", str(backup))
+    assert (result.exit_code, result.output.count("  failed  lost.png: ")) == (1, 1)
+    assert lost.is_file()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("{", "is no JSON: Expecting property name"),
+        ("17", "17 is neither an array nor an object of records"),
+        ('[{"a": 1}]', "holds no record of a file"),
+        ('{"format": 1, "changes": []}', "is a document of this library"),
+        (None, "cannot be read: "),
+    ],
+    ids=["no JSON", "number", "no record", "our document", "missing"],
+)
+def test_import_of_what_is_no_list_is_refused(
+    run: Run, tmp_path: Path, output_root: Path, content: str | None, said: str
+) -> None:
+    source = tmp_path / "list.json"
+    if content is not None:
+        source.write_text(content)
+    before = library(output_root)
+    result = run("import", str(source))
+    assert (result.exit_code, said in result.stderr) == (3, True), result.output
+    assert library(output_root) == before
+
+
+def test_a_library_of_an_older_installation_starts_with_an_import(
+    run_in: RunIn, backup: Path, bare: Path
+) -> None:
+    older = backup.read_bytes()
+    (bare / "file_metadata.json").write_bytes(older)
+    run = run_in(output_dir=bare)
+    for refused in (run("job", "batch"), run("export"), run("migrate"), run("organize", "batch")):
+        assert refused.exit_code == 5
+        assert "is of an older installation: run `flask files import`" in refused.stderr
+    assert "run `flask files import`" in run("status").output
+    assert (bare / "file_metadata.json").read_bytes() == older
+    told = run("import", "--dry-run")
+    assert told.output.startswith("Would import 3 of 4 files into 1 jobs")
+    did = run("import")
+    assert did.exit_code == 0
+    kept = re.search(r"^  the list is kept as (\S+)$", did.output, re.MULTILINE)
+    assert kept is not None
+    assert (bare / kept[1]).read_bytes() == older
+    assert len(json.loads(run("job", "batch", "--json").stdout)["files"]) == 3
+    assert json.loads(run("status", "--json").stdout)["health"]["state"] == "ok"
+
+
+def test_over_http_a_library_of_an_older_installation_is_unavailable(
+    backup: Path, bare: Path
+) -> None:
+    (bare / "file_metadata.json").write_bytes(backup.read_bytes())
+    host = Flask("host")
+    add_file_manager_routes(host, output_dir=bare)
+    client = host.test_client()
+    answer = client.get("/api/files/jobs/batch")
+    assert (answer.status_code, answer.get_json()["code"]) == (503, "older_installation")
+    completed = client.post("/api/jobs/batch/complete", json={})
+    assert completed.status_code == 200
+    assert "older installation" in completed.get_json()["organize_error"]
+    health = client.get("/api/files/status").get_json()["health"]
+    assert health["state"] == "unavailable"
+    host.extensions["comfy_files"].close()

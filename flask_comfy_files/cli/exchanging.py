@@ -72,9 +72,10 @@ def _describe(answer: Json) -> list[str]:
         answer[key]["files"] for key in ("adopted", "moved", "moved_to_legacy", "already_there")
     )
     head = (
-        f"{would} {adopted + moved + legacy} of {answer['found']['files']} files: {adopted} stay where they are,"
+        f"{would} {adopted + moved + legacy} of {answer['found']['files']} files into {answer['jobs']} jobs:"
+        f" {adopted} stay where they are,"
         f" {moved} moved, {legacy} to legacy/; {known} already there, {len(answer['skipped'])} skipped,"
-        f" {len(answer['failed'])} failed; {size_text(answer['found']['bytes'])} in {answer['jobs']} jobs."
+        f" {len(answer['failed'])} failed; {size_text(answer['found']['bytes'])} in all."
     )
     kept = [f"  the list is kept as {answer['document']}"] if answer["document"] else []
     changed = [f"  changed {file['path']}: not as its record says" for file in answer["changed"]]

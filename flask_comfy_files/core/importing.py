@@ -133,7 +133,9 @@ class Importing:
         is_one = isinstance(name, str) and is_imported_document(name)
         if not is_one or durable.find_status(self._root, str(name)) is None:
             raise InvalidInputError(
-                "source", None, "is needed: no list of an older installation is in the output root"
+                "source",
+                None,
+                "names no list, and none of an older installation is in the output root",
             )
         return str(name)
 

@@ -600,7 +600,7 @@ def test_a_migration_leaves_the_kept_list_alone(
 
 def test_without_a_list_an_import_of_none_is_refused(root: Path, manager: FileManager) -> None:
     for dry_run in (True, False):
-        with pytest.raises(InvalidInputError, match="no list of an older installation"):
+        with pytest.raises(InvalidInputError, match="names no list"):
             manager.import_records(dry_run=dry_run)
     assert read_tree(root) == {PLACE: PICTURE}
 

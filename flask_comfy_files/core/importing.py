@@ -5,8 +5,8 @@ A file that lies in its job's folder stays there and gets a record; one that lie
 folders, the index. What has a record already is left as it is, so that an import that was interrupted is just
 done again.
 
-Where an older installation's list stands in the document's place, it is renamed first, and never changed. A note
-names it, and says whether all its records were looked at: without it nobody would know that they were not.
+Where an older installation's list stands in the document's place, it gets another name, and is never changed. A
+note names it, and says whether all its records were looked at: without it nobody would know that they were not.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from flask_comfy_files.config import Settings
 from flask_comfy_files.core import durable
 from flask_comfy_files.core.accession import Entry, parse, require_entries
 from flask_comfy_files.core.allotment import Allotment, stored_files
@@ -25,7 +26,7 @@ from flask_comfy_files.core.appraisal import Appraisal, without_strangers
 from flask_comfy_files.core.carrying import alone, carry_out, keep_unchanged
 from flask_comfy_files.core.catalog import takeover
 from flask_comfy_files.core.catalog.catalog import Catalog
-from flask_comfy_files.core.catalog.identity import make_state_folder, require_root
+from flask_comfy_files.core.catalog.identity import Identity, make_state_folder
 from flask_comfy_files.core.catalog.session import Reader
 from flask_comfy_files.core.errors import InvalidInputError
 from flask_comfy_files.core.layout import DOCUMENT, IMPORT, imported_document, is_imported_document
@@ -49,15 +50,16 @@ class Importing:
         catalog: Catalog,
         clock: Clock,
         *,
-        default_project: str,
-        min_free_bytes: int,
+        settings: Settings,
     ) -> None:
         """Work on an output root, with the collaborators that the manager made."""
         self._root = root
+        self._identity = Identity(root, settings.library_id)
+        self._lock_timeout_s = settings.lock_timeout
         self._catalog = catalog
         self._clock = clock
-        self._default_project = default_project
-        self._min_free_bytes = min_free_bytes
+        self._default_project = settings.default_project
+        self._min_free_bytes = settings.min_free_bytes
 
     def rehearse(self, source: Any) -> ImportReport:
         """Return what an import would do now; every file is read, and nothing is changed.
@@ -65,11 +67,10 @@ class Importing:
         Raises:
             InvalidInputError: As ``run``.
         """
-        is_new = source is None and takeover.is_older(self._root)
-        if source is None:
-            entries = self._entries_below(DOCUMENT if is_new else self._document())
-        else:
-            entries = _entries(source)
+        entries = self._entries_left() if source is None else _entries(source)
+        is_new = takeover.is_unbegun(self._root, self._identity)
+        if source is not None and takeover.is_older(self._root):
+            is_new = False  # a list in the document's place is in the way of any other, and is told
         now, account = self._clock(), Transfer()
         appraisal = Appraisal(self._root, now, account)
         allotment = Allotment(self._root, self._default_project, now, {})
@@ -91,18 +92,19 @@ class Importing:
             MigrationRunningError: Another import, or a migration, is under way.
             OutOfSpaceError: The records would not fit; nothing was changed.
         """
-        require_root(self._root)
+        entries = self._entries_left() if source is None else _entries(source)
+        require_room_for_records(self._root, len(entries), self._min_free_bytes)
         if source is not None:
-            entries = _entries(source)
+            if not takeover.is_older(self._root):  # else what follows says so
+                takeover.begin(self._root, self._identity, self._lock_timeout_s)
             with changing(self._root, self._catalog):
-                pass  # a library that is new gets its document, and with it our folder
+                pass  # whatever keeps the library from being changed is said before anything is done
             with alone(self._root):
                 return self._run(entries, uuid.uuid4().hex, None)
-        if not takeover.is_older(self._root):
-            self._document()
         make_state_folder(self._root)
         with alone(self._root):
             note = self._take_over()
+            # Read again: whoever wrote the list may have gone on until it was taken over.
             report = self._run(self._entries_below(note["document"]), note["id"], note["document"])
             write_note(self._root, IMPORT, {**note, "is_finished": True})
         return report
@@ -112,10 +114,12 @@ class Importing:
         if not takeover.is_older(self._root):
             note = read_note(self._root, IMPORT)
             return note if note.get("is_finished") is False else self._note(self._document())
-        name = imported_document(self._clock())
-        # Before the renaming: after it nothing else tells that there is something to be gone on with.
+        name = str(read_note(self._root, IMPORT).get("document"))
+        if not (is_imported_document(name) and takeover.is_kept(self._root, name)):
+            name = imported_document(self._clock())
+        # Before it: after it nothing else tells that there is something to be gone on with.
         note = self._note(name)
-        self._catalog.set_older_aside(name)
+        takeover.set_aside(self._root, self._identity, self._lock_timeout_s, name)
         return note
 
     def _note(self, name: str) -> dict[str, Any]:
@@ -139,6 +143,11 @@ class Importing:
             )
         return str(name)
 
+    def _entries_left(self) -> list[Entry]:
+        """Return the records that an older installation has left, before or after they were taken over."""
+        is_older = takeover.is_older(self._root)
+        return self._entries_below(DOCUMENT if is_older else self._document())
+
     def _entries_below(self, name: str) -> list[Entry]:
         try:
             with (
@@ -159,13 +168,10 @@ class Importing:
     def _run(
         self, entries: Sequence[Entry], operation_id: str, document: str | None
     ) -> ImportReport:
-        require_room_for_records(self._root, len(entries), self._min_free_bytes)
         now, account = self._clock(), Transfer()
         operation = {"id": operation_id, "kind": "import", "at": iso_utc(now)}
         appraisal = Appraisal(self._root, now, account)
         allotment = Allotment(self._root, self._default_project, now, operation)
-        with changing(self._root, self._catalog):
-            pass  # where a list was renamed, this begins our document in its place
         for batch in _batches(entries):
             with self._reading() as reader:
                 wanted = appraisal.choose(reader, batch)

@@ -65,7 +65,7 @@ class Transfer:
             self._count(key, stored["file_size"])
         if stored["job_id"] is not None:
             self._jobs.add(stored["job_id"])
-        said, checksum = self.said.get(stored["file_id"]), stored["checksum"]
+        said, checksum = self.said.pop(stored["file_id"], None), stored["checksum"]
         if said is not None and said != checksum:
             changed = ChangedFile(path=stored["path"], recorded_checksum=said, checksum=checksum)
             self._changed.append(changed)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -14,15 +15,16 @@ from typing import Any
 import pytest
 
 from flask_comfy_files import FileManager, FileManagerAPI
-from flask_comfy_files.core import importing
+from flask_comfy_files.core import durable, importing, lock
 from flask_comfy_files.core.errors import (
     DocumentDamagedError,
     InvalidInputError,
     LibraryUnavailableError,
+    MigrationRunningError,
     OlderInstallationError,
     OutOfSpaceError,
 )
-from flask_comfy_files.core.layout import DOCUMENT, IMPORT
+from flask_comfy_files.core.layout import DOCUMENT, IMPORT, MIGRATION_LOCK, STATE
 from flask_comfy_files.core.records import LeftFile, Tally
 from flask_comfy_files.core.transfer import ImportReport
 from tests.conftest import MakeTree, OpenManager
@@ -505,7 +507,16 @@ def test_without_room_for_the_records_nothing_is_begun(
 ) -> None:
     with pytest.raises(OutOfSpaceError):
         open_manager(root, min_free_bytes=10**18).import_records([record(root)])
-    assert outputs(root) == {PLACE: PICTURE}
+    assert read_tree(root) == {PLACE: PICTURE}
+
+
+def test_a_path_that_leads_over_a_link_to_the_root_is_below_it(
+    root: Path, tmp_path: Path, open_manager: OpenManager
+) -> None:
+    (tmp_path / "link").symlink_to(root)
+    manager = open_manager(tmp_path / "link")
+    assert done(manager.import_records([record(root)])) == (1, 0, 0, 0)
+    assert done(manager.import_records([record(tmp_path / "link")])) == (0, 0, 0, 1)
 
 
 # The list of an older installation in the place of our document.
@@ -588,6 +599,52 @@ def test_an_older_installations_list_is_kept_under_another_name_and_its_files_ar
     again = manager.import_records()
     assert (done(again), again.document) == ((0, 0, 0, 1), LIST)
     assert again.operation_id != report.operation_id
+
+
+def test_without_room_for_the_records_the_list_stays_in_its_place(
+    root: Path, open_manager: OpenManager, older: bytes
+) -> None:
+    with pytest.raises(OutOfSpaceError):
+        open_manager(root, min_free_bytes=10**18).import_records()
+    assert read_tree(root) == {PLACE: PICTURE, DOCUMENT: older}
+
+
+def test_where_links_do_not_work_the_list_is_renamed(
+    root: Path, manager: FileManager, older: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr(durable, "link", refuse)
+    assert done(manager.import_records()) == (1, 0, 0, 0)
+    assert (root / LIST).read_bytes() == older
+    assert_sound(root)
+
+
+def test_the_library_that_a_setting_names_is_not_begun_over_a_list(
+    root: Path, open_manager: OpenManager, older: bytes
+) -> None:
+    with pytest.raises(LibraryUnavailableError, match="is expected"):
+        open_manager(root, library_id="0" * 32).import_records()
+    assert (root / DOCUMENT).read_bytes() == older
+
+
+@pytest.mark.usefixtures("older")
+def test_another_list_is_refused_while_one_is_in_the_documents_place(
+    root: Path, manager: FileManager
+) -> None:
+    for dry_run in (True, False):
+        with pytest.raises(OlderInstallationError):
+            manager.import_records([record(root)], dry_run=dry_run)
+
+
+def test_while_somebody_migrates_nothing_is_imported(
+    root: Path, manager: FileManager, older: bytes
+) -> None:
+    (root / STATE).mkdir()
+    with lock.hold(str(root / MIGRATION_LOCK), 0), pytest.raises(MigrationRunningError):
+        manager.import_records()
+    assert (root / DOCUMENT).read_bytes() == older
 
 
 def test_a_migration_leaves_the_kept_list_alone(

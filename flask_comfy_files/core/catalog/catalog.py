@@ -19,7 +19,7 @@ from itertools import groupby
 from typing import Final
 
 from flask_comfy_files.core import durable, lock
-from flask_comfy_files.core.catalog import document, folding, index, takeover
+from flask_comfy_files.core.catalog import document, folding, index
 from flask_comfy_files.core.catalog.document import Change, Header, Line
 from flask_comfy_files.core.catalog.identity import (
     Identity,
@@ -305,10 +305,6 @@ class Catalog:
         header = document.read_header(descriptor)
         self._identity.require_same(header)
         return Session(descriptor, header, 0, 0)
-
-    def set_older_aside(self, name: str) -> None:
-        """Rename what an older installation has left in the document's place; see ``takeover``."""
-        takeover.set_aside(self._root, self._identity, self._lock_timeout_s, name)
 
     def mark_disk(self, writer: Writer) -> None:
         """Name the library on its disk; to be done before the first file is moved."""

@@ -180,11 +180,21 @@ def create(root: str, library_id: str, generation: int = 1) -> Header:
     Raises:
         FileExistsError: There is one.
     """
-    facts = encode({"format": FORMAT, "library_id": library_id, "generation": generation})
-    line = facts[:-1] + _CHANGES
+    line = _first_line(library_id, generation)
     with durable.open_folder(root, "") as folder:
         durable.create(folder, DOCUMENT, line + CLOSING, NEW_DOCUMENT)
     return Header(library_id=library_id, generation=generation, end=len(line))
+
+
+def create_over(root: str, library_id: str) -> None:
+    """Create a document without changes in the place of whatever stands there; the caller has kept that."""
+    with durable.open_folder(root, "") as folder:
+        durable.replace(folder, DOCUMENT, _first_line(library_id, 1) + CLOSING, NEW_DOCUMENT)
+
+
+def _first_line(library_id: str, generation: int) -> bytes:
+    facts = encode({"format": FORMAT, "library_id": library_id, "generation": generation})
+    return facts[:-1] + _CHANGES
 
 
 class Scan:

@@ -81,13 +81,7 @@ class Base:
             exclude=settings.exclude,
             min_free_bytes=settings.min_free_bytes,
         )
-        self._importing = Importing(
-            self._root,
-            self._catalog,
-            clock,
-            default_project=settings.default_project,
-            min_free_bytes=settings.min_free_bytes,
-        )
+        self._importing = Importing(self._root, self._catalog, clock, settings=settings)
         self._completion = Completion(
             self._root,
             self._catalog,

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from flask_comfy_files import FileManager, FileManagerAPI
-from flask_comfy_files.core import durable, importing, lock
+from flask_comfy_files.core import carrying, durable, importing, lock
 from flask_comfy_files.core.errors import (
     DocumentDamagedError,
     InvalidInputError,
@@ -334,7 +334,7 @@ def test_the_id_of_a_file_in_the_trash_is_not_given_away(
     ("facts", "expected"),
     [
         ({"created_at": "2025-11-06T06:13:30+01:00", "timestamp": "5"}, THEN),
-        ({"created_at": "2025-11-06T00:13:30", "timestamp": STAMP}, THEN),
+        ({"created_at": "2025-11-06T09:13:30", "timestamp": STAMP}, THEN),
         ({"created_at": "2025-11-06T00:13:30", "timestamp": None}, THEN),
         ({"created_at": None, "timestamp": float(STAMP)}, THEN),
         ({"created_at": "yesterday", "timestamp": "nan"}, "2026-02-03T03:05:06Z"),
@@ -693,6 +693,29 @@ def test_an_import_that_was_interrupted_is_told_and_gone_on_with(
     report = manager.import_records()
     assert (done(report), report.operation_id) == ((1, 0, 0, 0), operation_id)
     assert manager.get_system_stats().health.state == "ok"
+    assert_sound(root)
+
+
+def test_a_file_that_cannot_be_moved_after_a_crash_stays_for_the_next_import(
+    root: Path, manager: FileManager, make_tree: MakeTree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_tree({"x.png": PICTURE + b"x"})
+    source = [record(root, "x.png", project_id="osaka", checksum=None)]
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(carrying, "place", die)
+        with pytest.raises(KeyboardInterrupt):
+            manager.import_records(source)
+    (root / "projects/osaka/job_1").rmdir()
+    make_tree({"projects/osaka/job_1": b"no folder"})
+    assert manager.get_system_stats().pending_jobs == 0
+    assert list(manager.export_records()) == []
+    assert (root / "x.png").read_bytes() == PICTURE + b"x"
+    (root / "projects/osaka/job_1").unlink()
+    assert done(manager.import_records(source)) == (0, 1, 0, 0)
     assert_sound(root)
 
 

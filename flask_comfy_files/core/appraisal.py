@@ -39,16 +39,20 @@ class Appraisal:
     root: str
     now: datetime
     account: Transfer
+    _roots: tuple[str, str] = field(init=False)
     _paths: set[str] = field(default_factory=set)
     _file_ids: set[str] = field(default_factory=set)
 
+    def __post_init__(self) -> None:
+        """Find out under which other name the root may be known."""
+        self._roots = self.root, os.path.realpath(self.root)
+
     def choose(self, reader: Reader, entries: Sequence[Entry]) -> list[Wanted]:
         """Return the files that are there and have no record in the library yet."""
-        roots = self.root, os.path.realpath(self.root)
         wanted = []
         for entry in entries:
             try:
-                said = read_record(entry, roots)
+                said = read_record(entry, self._roots)
             except InvalidInputError as error:
                 self.account.skip(entry.label, error.code)
                 continue
@@ -76,7 +80,7 @@ class Appraisal:
         said, path = chosen.said, chosen.path
         kept = Kept(
             at=said.at(inspected.modified_at),
-            facts=said.kept_facts(path, (self.root, os.path.realpath(self.root))),
+            facts=said.kept_facts(path, self._roots),
             state=said.marks(),
             stays=said.stays_at(path),
         )

@@ -19,6 +19,8 @@ _LARGEST_BYTES: Final = 256 * 1024**2
 _OURS: Final = frozenset({"format", "changes"})
 """Keys of a document of this library, however damaged it is."""
 
+_OUR_BEGINNING: Final = b'{"format":'
+
 
 def refuse_older(descriptor: int) -> None:
     """Refuse a document that is none of ours, where an older installation wrote it.
@@ -60,6 +62,8 @@ class _Seen:
 def _holds_records(seen: _Seen) -> bool:
     """Read a file whole, once as long as it stays as it is: every call that is refused asks again."""
     try:
+        if os.pread(seen.descriptor, len(_OUR_BEGINNING), 0) == _OUR_BEGINNING:
+            return False  # however large, it need not be read
         content = json.loads(os.pread(seen.descriptor, seen.size, 0))
     except (ValueError, RecursionError, OSError):
         return False

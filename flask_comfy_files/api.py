@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -181,6 +181,15 @@ class FileManagerAPI:
     def get_file_history_api(self, key: str) -> Json:
         """Return what happened to a file; see ``FileManager.get_file_history``."""
         return self._as_json(self.manager.get_file_history(key))
+
+    def export_records_api(self) -> Iterator[Json]:
+        """Yield every record, with ``pinned`` and ``tags`` of its job; see ``FileManager.export_records``."""
+        for record in self.manager.export_records():
+            yield {key: value for key, value in record.items() if key not in self._hidden}
+
+    def import_records_api(self, source: Any = None, *, dry_run: bool = False) -> Json:
+        """Take over files by their older records; see ``FileManager.import_records``."""
+        return self._as_json(self.manager.import_records(source, dry_run=dry_run))
 
     def stamp_prompt_api(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from flask_comfy_files.api import FileManagerAPI
-from flask_comfy_files.cli import deleting, migrating, organizing, trusting
+from flask_comfy_files.cli import deleting, exchanging, migrating, organizing, trusting
 
 
 def files_group(api: FileManagerAPI) -> click.Group:
@@ -16,6 +16,7 @@ def files_group(api: FileManagerAPI) -> click.Group:
         *migrating.commands(api),
         *deleting.commands(api),
         *trusting.commands(api),
+        *exchanging.commands(api),
     ):
         group.add_command(command)
     return group

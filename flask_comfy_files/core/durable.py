@@ -260,15 +260,15 @@ def write_all(descriptor: int, content: bytes, offset: int) -> None:
         offset += written
 
 
-def create(folder: int, name: str, content: bytes, temporary: str) -> None:
-    """Create a small file whole, on the disk with its name, or not at all; never replace one.
+def create(folder: int, name: str, content: bytes | Iterable[bytes], temporary: str) -> None:
+    """Create a file whole, on the disk with its name, or not at all; never replace one.
 
-    ``temporary`` is a name in the same folder that nobody else uses.
+    ``content`` may come in parts. ``temporary`` is a name in the same folder that nobody else uses.
 
     Raises:
         FileExistsError: The name is taken.
     """
-    write_new(folder, temporary, (content,))
+    write_new(folder, temporary, content)
     try:
         move(folder, temporary, folder, name)
     except BaseException:
@@ -277,10 +277,14 @@ def create(folder: int, name: str, content: bytes, temporary: str) -> None:
     sync_folder(folder)
 
 
-def replace(folder: int, name: str, content: bytes, temporary: str) -> None:
-    """Write a small file whole, in the place of the one that has its name; ``temporary`` as for ``create``."""
-    write_new(folder, temporary, (content,))
-    put_in_place(folder, temporary, folder, name)
+def replace(folder: int, name: str, content: bytes | Iterable[bytes], temporary: str) -> None:
+    """Write a file whole, in the place of the one that has its name; the rest as for ``create``."""
+    write_new(folder, temporary, content)
+    try:
+        put_in_place(folder, temporary, folder, name)
+    except OSError:
+        remove(folder, temporary)
+        raise
 
 
 def keep(folder: int, name: str, other_folder: int, other_name: str) -> None:
@@ -311,7 +315,7 @@ def put_in_place(origin: int, temporary: str, folder: int, name: str) -> None:
     sync_folder(folder)
 
 
-def write_new(folder: int, name: str, chunks: Iterable[bytes]) -> None:
+def write_new(folder: int, name: str, content: bytes | Iterable[bytes]) -> None:
     """Write a file from its beginning, over what has its name, and bring its bytes to the disk.
 
     If anything fails it is removed.
@@ -319,7 +323,7 @@ def write_new(folder: int, name: str, chunks: Iterable[bytes]) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(name, flags, 0o666, dir_fd=folder)
     try:
-        _write(descriptor, chunks)
+        _write(descriptor, [content] if isinstance(content, bytes) else content)
         os.fsync(descriptor)
     except BaseException:
         remove(folder, name)

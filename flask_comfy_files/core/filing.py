@@ -73,13 +73,12 @@ class Filing:
         }
         self._numbers: dict[FileType, int] = {}
 
-    def record(self, arrival: Arrival) -> FileRecord:
-        """Return the record of a file, with the next free name of its type."""
+    def record(self, arrival: Arrival, path: str | None = None) -> FileRecord:
+        """Return the record of a file at a path, or else with the next free name of its type."""
         extension = extension_of(arrival.path)
         file_type = file_type_of(extension)
-        unowned = unowned_record(
-            self._job.root, arrival, self.free_path(file_type, extension), self._at
-        )
+        path = path or self.free_path(file_type, extension)
+        unowned = unowned_record(self._job.root, arrival, path, self._at)
         return replace(
             unowned,
             job_id=self._job.job_id,

@@ -8,6 +8,8 @@ from dataclasses import replace
 from typing import Final
 
 from flask_comfy_files.core.catalog.session import Reader
+from flask_comfy_files.core.layout import IMPORT
+from flask_comfy_files.core.notes import read_note
 from flask_comfy_files.core.rebuilding import what_happened
 from flask_comfy_files.core.records import DiskUsage, Health, SystemStats, Tally
 
@@ -106,5 +108,7 @@ def _problems(root: str, disk: DiskUsage, min_free_bytes: int) -> Iterator[str]:
             f"the output root cannot be written by uid {os.geteuid()}, so nothing can be organized;"
             " give the server's user write permission on it"
         )
+    if not read_note(root, IMPORT).get("is_finished", True):
+        yield "an import was interrupted; flask files import goes on with it"
     if disk.free < min_free_bytes:
         yield f"{disk.free} bytes are free on the volume, less than the {min_free_bytes} that MIN_FREE_BYTES keeps"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from flask_comfy_files.core.errors import InvalidIdentifierError, UnsafePathError
@@ -27,6 +28,8 @@ PLANS: Final = f"{STATE}/plans"
 MIGRATION_LOCK: Final = f"{STATE}/migration.lock"
 MIGRATION: Final = f"{STATE}/migration.json"
 """Which migration is under way; one that was interrupted goes on under the same id."""
+IMPORT: Final = f"{STATE}/import.json"
+"""Which import of an older installation's list is under way, and under which name that lies."""
 CLEANUP_LOCK: Final = f"{STATE}/cleanup.lock"
 LAST_CLEANUP: Final = f"{STATE}/cleanup.json"
 OLDER_DOCUMENTS: Final = f"{STATE}/history"
@@ -143,9 +146,24 @@ def is_reserved(path: str) -> bool:
     """Say whether a path is one of our own files and can be nobody's output."""
     return (
         path in {DOCUMENT, NEW_DOCUMENT}
-        or path.startswith(f"{DOCUMENT}.damaged-")
+        or path.startswith((f"{DOCUMENT}.damaged-", f"{DOCUMENT}.imported-"))
         or top_folder(path) == STATE
     )
+
+
+def imported_document(at: datetime) -> str:
+    """Return the name under which an older installation's list is kept, once it is imported."""
+    return f"{DOCUMENT}.imported-{at:%Y%m%dT%H%M%SZ}"
+
+
+def is_imported_document(name: str) -> bool:
+    """Say whether a path is such a name."""
+    return name.startswith(f"{DOCUMENT}.imported-") and "/" not in name and "\0" not in name
+
+
+def path_below(root: str, file_path: str) -> str | None:
+    """Return an absolute path as one relative to the root, or ``None`` where it does not lie below it."""
+    return file_path.removeprefix(f"{root}/") if is_in(file_path, root) else None
 
 
 def job_folder(project_id: str, job_id: str) -> str:

@@ -7,39 +7,27 @@ that was interrupted goes on under the same id: what it moved no longer lies abo
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import logging
 import uuid
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
-from flask_comfy_files.core import durable, lock
-from flask_comfy_files.core.allotment import Allotment, Attributed, Change, stored_files
+from flask_comfy_files.core import durable
+from flask_comfy_files.core.allotment import Allotment, Attributed, stored_files
 from flask_comfy_files.core.attribution import NOT_SCANNED
+from flask_comfy_files.core.carrying import alone, carry_out, keep_unchanged
 from flask_comfy_files.core.catalog.catalog import Catalog
 from flask_comfy_files.core.catalog.identity import require_root
-from flask_comfy_files.core.catalog.session import Writer
 from flask_comfy_files.core.detection import Detection, Grouping
-from flask_comfy_files.core.errors import (
-    ChecksumMismatchError,
-    LockTimeoutError,
-    MigrationRunningError,
-)
 from flask_comfy_files.core.history import siblings
 from flask_comfy_files.core.hostlist import HostList
-from flask_comfy_files.core.inspection import Failure, Identity, Reading
+from flask_comfy_files.core.inspection import Reading
 from flask_comfy_files.core.layout import (
     MIGRATION,
-    MIGRATION_LOCK,
-    file_path,
     is_reserved,
-    split,
     top_folder,
 )
 from flask_comfy_files.core.notes import read_note, write_note
-from flask_comfy_files.core.placement import WITHDRAWN, place
 from flask_comfy_files.core.presence import require_present
 from flask_comfy_files.core.records import LeftFile, SkipReason, iso_utc
 from flask_comfy_files.core.recovery import changing, reading
@@ -47,13 +35,6 @@ from flask_comfy_files.core.relocation import MigrationReport, Relocation
 from flask_comfy_files.core.request import Clock
 from flask_comfy_files.core.room import require_room_for_records
 from flask_comfy_files.core.survey import Survey, family_of, survey, survey_all
-
-_log = logging.getLogger(__name__)
-
-_OF_ONE_FOLDER: Final = frozenset(
-    {errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
-)
-"""Why one folder cannot be made while others can."""
 
 Progress = Callable[[int, int, int], None]
 """Told how many of how many files are done, and how many bytes those had."""
@@ -121,7 +102,7 @@ class Migration:
         require_room_for_records(self._root, len(surveyed.paths), self._min_free_bytes)
         with changing(self._root, self._catalog):
             pass  # a library that is new gets its document, and with it our folder
-        with self._alone():
+        with alone(self._root):
             return self._run(wish, surveyed, account, progress)
 
     def _run(
@@ -135,22 +116,16 @@ class Migration:
         for batch in detection.batches(surveyed.paths):
             wanted = _wanted(batch, wish, account)
             if wanted:
-                self._move_batch(wanted, allotment, account)
+                with changing(self._root, self._catalog) as writer:
+                    fresh = keep_unchanged(self._root, wanted, account)
+                    lines = allotment.lines(writer, fresh)
+                    carry_out(self._root, self._catalog, writer, lines, account)
             if progress is not None:
                 left = sum(len(part.skipped) + len(part.failed) for part in (detection, account))
                 done = account.files + left + len(allotment.failed) - before
                 progress(done, len(surveyed.paths), account.bytes)
         write_note(self._root, MIGRATION, {**operation, "is_finished": True})
         return _report(self._root, account, detection, allotment, operation["id"])
-
-    @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        with contextlib.ExitStack() as stack:
-            try:
-                stack.enter_context(lock.hold(file_path(self._root, MIGRATION_LOCK), 0))
-            except LockTimeoutError as error:
-                raise MigrationRunningError from error
-            yield
 
     def _begin(self, at: str) -> dict[str, Any]:
         """Return the operation: that of a migration which was interrupted, or a new one."""
@@ -164,7 +139,7 @@ class Migration:
         """Return the id of a migration of nothing: that of an interrupted one, which has ended with it."""
         if read_note(self._root, MIGRATION).get("is_finished", True):
             return uuid.uuid4().hex
-        with self._alone():
+        with alone(self._root):
             operation = self._begin(iso_utc(self._clock()))
             write_note(self._root, MIGRATION, {**operation, "is_finished": True})
         return str(operation["id"])
@@ -226,77 +201,6 @@ class Migration:
         ]
         return found
 
-    def _move_batch(
-        self, files: Sequence[Attributed], allotment: Allotment, account: Relocation
-    ) -> None:
-        with changing(self._root, self._catalog) as writer:
-            fresh = [found for found in files if self._is_unchanged(found, account)]
-            lines = allotment.lines(writer, fresh)
-            if not lines:
-                return
-            try:
-                self._carry_out(writer, lines, account)
-            except OSError as error:
-                durable.refuse("Migrating into", "", error)
-
-    def _is_unchanged(self, found: Attributed, account: Relocation) -> bool:
-        path = found.arrival.path
-        status = durable.find_status(self._root, path)
-        if status is not None and Identity.of(status) == found.arrival.inspected.identity:
-            return True
-        reason = SkipReason.NOT_FOUND if status is None else SkipReason.STILL_BEING_WRITTEN
-        size = 0 if status is None else status.st_size
-        account.skipped.append(LeftFile(path=path, reason=reason, bytes=size))
-        return False
-
-    def _carry_out(self, writer: Writer, lines: Sequence[Change], account: Relocation) -> None:
-        """Append the lines, move their files, and let readers see them."""
-        touched: list[str] = []
-        lines = [line for line in lines if self._has_folder(line, touched, account)]
-        if not lines:
-            return
-        appended = writer.append(lines)
-        self._catalog.mark_disk(writer)
-        files = stored_files(lines)
-        withdrawn = {stored["file_id"] for stored in files if not self._has_moved(stored, account)}
-        folders = [split(stored[key])[0] for key in ("path", "original_path") for stored in files]
-        durable.sync_folders(self._root, dict.fromkeys([*folders, *touched]))
-        appended += writer.append(
-            [change for line in lines for change in _withdrawal(line, withdrawn)]
-        )
-        writer.advance(appended)
-
-    def _has_folder(self, line: Change, touched: list[str], account: Relocation) -> bool:
-        """Make the folder of a line's files; where that cannot be done, no line may wait for one."""
-        folder = split(line["files"][0]["path"])[0]
-        try:
-            touched += durable.make_folders(self._root, folder)
-            with durable.open_folder(self._root, folder):
-                return True
-        except OSError as error:
-            if error.errno not in _OF_ONE_FOLDER:
-                raise
-            _log.warning("%s cannot be made, and its files were left in place: %s", folder, error)
-            account.failed += [
-                Failure(stored["original_path"], stored["file_size"], error).as_left()
-                for stored in line["files"]
-            ]
-            return False
-
-    def _has_moved(self, stored: Mapping[str, Any], account: Relocation) -> bool:
-        try:
-            place(self._root, stored)
-        except (OSError, ChecksumMismatchError) as error:
-            path, size = stored["original_path"], stored["file_size"]
-            _log.warning("%r could not be moved and was left in place: %s", path, error)
-            left = LeftFile(path=path, reason="checksum_mismatch", bytes=size)
-            if isinstance(error, OSError):
-                left = Failure(path, size, error).as_left()
-            account.failed.append(left)
-            return False
-        account.enter(stored)
-        return True
-
 
 def _may_be_named(path: str) -> bool:
     return top_folder(path) not in NOT_SCANNED and not is_reserved(path)
@@ -310,20 +214,6 @@ def _wanted(batch: Sequence[Attributed], wish: Wish, account: Relocation) -> lis
         if found.owner is None:
             account.leave(found.arrival.size)
     return [found for found in batch if found.owner is not None]
-
-
-def _withdrawal(line: Change, withdrawn: Collection[str]) -> Iterator[Change]:
-    """Yield the change that takes back the records of files that could not be moved, if there are any."""
-    back = [stored["file_id"] for stored in line["files"] if stored["file_id"] in withdrawn]
-    if back:
-        is_empty = line["kind"] == "job" and len(back) == len(line["files"])
-        yield {
-            "kind": "state",
-            "job_id": line["job_id"],
-            "operation": line["operation"],
-            "state": {"reason": "no file could be moved"} if is_empty else {},
-            "files": dict.fromkeys(back, WITHDRAWN),
-        }
 
 
 def _report(

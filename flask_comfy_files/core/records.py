@@ -118,7 +118,8 @@ class FileRecord:
 
 _FILE_KEYS: Final = tuple(entry.name for entry in fields(FileRecord))
 _STORED_KEYS: Final = tuple(key for key in _FILE_KEYS if key not in {"file_path", "missing"})
-_KNOWN_KEYS: Final = frozenset(_FILE_KEYS)
+KNOWN_KEYS: Final = frozenset(_FILE_KEYS)
+"""The keys of a file record."""
 _all_of = attrgetter(*_FILE_KEYS)
 _stored_of = attrgetter(*_STORED_KEYS)
 
@@ -138,7 +139,7 @@ def file_to_stored(record: FileRecord) -> dict[str, Any]:
 
 def file_from_stored(stored: Mapping[str, Any], file_path: str) -> FileRecord:
     """Build a record from what the document keeps; keys of a newer version are passed over."""
-    known = {key: value for key, value in stored.items() if key in _KNOWN_KEYS}
+    known = {key: value for key, value in stored.items() if key in KNOWN_KEYS}
     known["file_path"] = file_path
     return FileRecord(**known)
 

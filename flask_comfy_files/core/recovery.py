@@ -117,9 +117,9 @@ def recover(root: str, writer: Writer) -> None:
             )
             if overlay is not None and "path" in overlay:
                 taken.add(overlay["path"])
-            for key in ("path", "original_path"):
-                touched |= dict.fromkeys(_with_parents(split(stored[key])[0]))
-            if overlay is WITHDRAWN and "moved_from" in stored:
+            for path in (stored["path"], source_of(stored)):
+                touched |= dict.fromkeys(_with_parents(split(path)[0]))
+            if overlay is WITHDRAWN and _is_handed_over(change, stored):
                 disowned.append(_disowned(writer, change, stored))
             elif overlay is not None:
                 correction = corrections.setdefault(change["job_id"], _Correction(change))
@@ -159,6 +159,11 @@ def _finish_deletions(root: str, writer: Writer, touched: dict[str, None]) -> li
     return corrections
 
 
+def _is_handed_over(change: Change, stored: Stored) -> bool:
+    """Say whether a file had a record before its line; an import takes its files from where none had one."""
+    return "moved_from" in stored and change["operation"]["kind"] != "import"
+
+
 def _disowned(writer: Writer, change: Change, stored: Stored) -> dict[str, Any]:
     """Return the line that gives a file back to nobody, since it could not be moved into its job's folder."""
     record = writer.find_file(stored["file_id"])
@@ -191,8 +196,8 @@ class _Correction:
         }
 
     def _state(self, operation: Mapping[str, Any]) -> dict[str, Any]:
-        """Return that the job waits for what was left; what a migration left lies about for the next one."""
-        if not self._left or self._change["operation"]["kind"] == "migrate":
+        """Return that the job waits for what was left; what was there from before lies about for the next time."""
+        if not self._left or self._change["operation"]["kind"] in {"migrate", "import"}:
             return {}
         return {"pending": {operation["id"]: self._pending(operation)}}
 

@@ -36,6 +36,7 @@ EXAMPLES: list[ComfyFilesError] = [
     errors.StorageError("Organizing into", "projects/p/j", "Permission denied", "Ask the owner."),
     errors.OutOfSpaceError(4096, 0),
     errors.LibraryUnavailableError("the output root does not exist", "Mount its disk."),
+    errors.OlderInstallationError("file_metadata.json"),
     errors.TokenRequiredError(),
     errors.AccessDeniedError("Set COMFY_FILES_TOKEN."),
     errors.ComfyUIAnswerError("something that is no JSON"),

@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 import pytest
 
 from flask_comfy_files import FileManager
-from flask_comfy_files.core import detection, durable, lock, migration, recovery
+from flask_comfy_files.core import carrying, detection, durable, lock, migration, recovery
 from flask_comfy_files.core.detection import FILES_AT_ONCE
 from flask_comfy_files.core.errors import (
     LockTimeoutError,
@@ -1046,7 +1046,7 @@ def test_after_a_crash_a_file_whose_place_was_taken_is_not_lost(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(migration, "place", die)
+        patch.setattr(carrying, "place", die)
         with pytest.raises(KeyboardInterrupt):
             manager.migrate_legacy_files()
     (root / "legacy" / name).write_bytes(b"somebody else's")

@@ -102,6 +102,7 @@ def test_the_examples_of_a_page_run(
     page: Page, output_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COMFY_FILES_OUTPUT_DIR", str(output_root))
+    monkeypatch.chdir(output_root.parent)
     with contextlib.ExitStack() as stack:
         Reader(stack).follow(page)
 

@@ -25,6 +25,7 @@ from itertools import groupby
 from typing import Any, BinaryIO, Final
 
 from flask_comfy_files.core import durable
+from flask_comfy_files.core.catalog import older
 from flask_comfy_files.core.errors import DocumentDamagedError, LibraryUnavailableError
 from flask_comfy_files.core.layout import DOCUMENT, NEW_DOCUMENT, STATE, split
 
@@ -152,7 +153,7 @@ def read_header(descriptor: int) -> Header:
 
     Raises:
         DocumentDamagedError: It is no document of ours, or its first line is damaged.
-        LibraryUnavailableError: It was written in a newer format, or cannot be read.
+        LibraryUnavailableError: It was written in a newer format, or by an older installation, or cannot be read.
     """
     try:
         start = os.pread(descriptor, _LONGEST_HEADER, 0)
@@ -164,6 +165,7 @@ def read_header(descriptor: int) -> Header:
     line, _, _ = start.partition(b"\n")
     facts = decode(line.removesuffix(_CHANGES) + b"}") if line.endswith(_CHANGES) else None
     if facts is None:
+        older.refuse_older(descriptor)
         raise DocumentDamagedError(DOCUMENT, "its first line is not one that this library wrote")
     if facts.get("format") != FORMAT:
         raise LibraryUnavailableError(
@@ -185,6 +187,12 @@ def create(root: str, library_id: str, generation: int = 1) -> Header:
     with durable.open_folder(root, "") as folder:
         durable.create(folder, DOCUMENT, line + CLOSING, NEW_DOCUMENT)
     return Header(library_id=library_id, generation=generation, end=len(line))
+
+
+def create_over(root: str, library_id: str) -> None:
+    """Create a document without changes in the place of whatever stands there; the caller has kept that."""
+    with durable.open_folder(root, "") as folder:
+        durable.replace(folder, DOCUMENT, _header_line(library_id, 1) + CLOSING, NEW_DOCUMENT)
 
 
 def _header_line(library_id: str, generation: int) -> bytes:

@@ -185,6 +185,25 @@ def legacy_files(connection: sqlite3.Connection) -> Iterator[FileRow]:
     return map(_file_row, connection.execute(query))
 
 
+def all_files(connection: sqlite3.Connection) -> Iterator[tuple[FileRow, Mapping[str, Any]]]:
+    """Yield every file, in the order in which they were recorded, with the state of its job."""
+    query = (
+        f"SELECT {_FILE_COLUMNS}, coalesce(state, '{{}}') FROM files LEFT JOIN jobs USING (job_id)"
+        " ORDER BY files.rowid"
+    )
+    for row in connection.execute(query):
+        yield _file_row(row), json.loads(row[-1])
+
+
+def is_file_id(connection: sqlite3.Connection, file_id: str) -> bool:
+    """Say whether a file in the library or in the trash has an id."""
+    query = (
+        "SELECT EXISTS (SELECT 1 FROM files WHERE file_id = ?1)"
+        " OR EXISTS (SELECT 1 FROM trashed WHERE file_id = ?1)"
+    )
+    return bool(connection.execute(query, (file_id,)).fetchone()[0])
+
+
 def files_named(connection: sqlite3.Connection, original_path: str) -> list[FileRow]:
     """Return all files that ComfyUI wrote under a path, oldest first."""
     # Not by rowid: a row that was in the trash meanwhile stands last in its table.

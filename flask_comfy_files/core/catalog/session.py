@@ -125,6 +125,18 @@ class Reader:
         found = queries.paths_after(self._connection, file_id, most)
         return [(file_id, job_id, os.fsdecode(path)) for file_id, job_id, path in found]
 
+    def all_files(self) -> Iterator[tuple[FileRecord, Mapping[str, Any]]]:
+        """Yield every record, in the order in which they were recorded, with the state of its job."""
+        rows = queries.all_files(self._connection)
+        for place, group in groupby(rows, key=lambda pair: (pair[0].offset, pair[0].length)):
+            stored = self._stored_files(*place)
+            for row, state in group:
+                yield self._record({**stored[row.ordinal], **row.overlay}), state
+
+    def is_file_id(self, file_id: str) -> bool:
+        """Say whether a file in the library or in the trash has an id."""
+        return queries.is_file_id(self._connection, file_id)
+
     def totals(self, project_id: str | None = None) -> Totals:
         """Return the numbers of the library, or of one project."""
         return queries.totals(self._connection, project_id)
@@ -154,11 +166,17 @@ class Reader:
         """Read the records; a line that holds many of them is read once."""
         records: list[FileRecord] = []
         for (offset, length), group in groupby(rows, key=lambda row: (row.offset, row.length)):
-            if self._descriptor is None:  # pragma: no cover - an index without document has no rows
-                break
-            stored = document.read_line(self._descriptor, offset, length)["files"]
+            stored = self._stored_files(offset, length)
             records += [self._record({**stored[row.ordinal], **row.overlay}) for row in group]
         return tuple(records)
+
+    def _stored_files(self, offset: int, length: int) -> Sequence[Mapping[str, Any]]:
+        if self._descriptor is None:  # pragma: no cover - an index without document has no rows
+            return ()
+        files: Sequence[Mapping[str, Any]] = document.read_line(self._descriptor, offset, length)[
+            "files"
+        ]
+        return files
 
     def _record(self, stored: Mapping[str, Any]) -> FileRecord:
         return file_from_stored(stored, file_path(self._root, stored["path"]))

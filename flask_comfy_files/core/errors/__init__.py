@@ -13,7 +13,7 @@
     │                                    HistoryUnavailableError, CleanupRunningError,
     │                                    MigrationRunningError
     ├── IntegrityError                   ChecksumMismatchError, DocumentDamagedError
-    ├── StorageError                     OutOfSpaceError, LibraryUnavailableError
+    ├── StorageError                     OutOfSpaceError, LibraryUnavailableError (OlderInstallationError)
     ├── AccessError                      TokenRequiredError, AccessDeniedError
     └── UpstreamError                    ComfyUIAnswerError
 
@@ -61,6 +61,7 @@ from flask_comfy_files.core.errors.world import (
     LibraryUnavailableError,
     LockTimeoutError,
     MigrationRunningError,
+    OlderInstallationError,
     OutOfSpaceError,
     RunNotFinishedError,
     StorageError,
@@ -97,6 +98,7 @@ __all__ = [
     "MigrationRunningError",
     "NameNotFoundError",
     "NotFoundError",
+    "OlderInstallationError",
     "OutOfSpaceError",
     "PlanNotFoundError",
     "PlanStaleError",

@@ -140,6 +140,20 @@ class LibraryUnavailableError(StorageError):
         self.reason, self.advice = reason, advice
 
 
+class OlderInstallationError(LibraryUnavailableError):
+    """An older installation's list of files stands where the tracking document would."""
+
+    code = "older_installation"
+    template = (
+        "{name} is of an older installation: run `flask files import` to take its files over. "
+        "Nothing was changed."
+    )
+
+    def __init__(self, name: str) -> None:
+        ComfyFilesError.__init__(self, name)
+        self.name = name
+
+
 class AccessError(ComfyFilesError):
     """The caller may not do this."""
 

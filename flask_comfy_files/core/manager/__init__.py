@@ -5,13 +5,14 @@ Its methods stand in one module for each thing that people do with a library.
 
 from __future__ import annotations
 
+from flask_comfy_files.core.manager.exchanging import Exchanging
 from flask_comfy_files.core.manager.jobs import Jobs
 from flask_comfy_files.core.manager.keeping import Keeping
 from flask_comfy_files.core.manager.migrating import Migrating
 from flask_comfy_files.core.manager.trusting import Trusting
 
 
-class FileManager(Jobs, Keeping, Migrating, Trusting):
+class FileManager(Jobs, Keeping, Migrating, Exchanging, Trusting):
     """Organizes the output of ComfyUI in one output root, and answers what is in it.
 
     One object serves all threads of a process, and processes share a library: changes are made one

@@ -17,6 +17,7 @@ from flask_comfy_files.core.cleanup import Cleanup, Retention
 from flask_comfy_files.core.comfyui import ComfyUI
 from flask_comfy_files.core.completion import Completion
 from flask_comfy_files.core.deletion import Deletion
+from flask_comfy_files.core.importing import Importing
 from flask_comfy_files.core.migration import Migration
 from flask_comfy_files.core.organizer import Organizer
 from flask_comfy_files.core.recovery import reading
@@ -80,6 +81,7 @@ class Base:
             exclude=settings.exclude,
             min_free_bytes=settings.min_free_bytes,
         )
+        self._importing = Importing(self._root, self._catalog, clock, settings=settings)
         self._completion = Completion(
             self._root,
             self._catalog,

@@ -176,7 +176,7 @@ def _assert_bytes_match(place: Path, stored: Stored) -> None:
 
 
 def _assert_same(records: tuple[Any, ...], files: list[Stored]) -> None:
-    keys = set().union(*files) - {"link_from", "moved_from"} if files else set()
+    keys = set().union(*files) - {"link_from", "moved_from", "was"} if files else set()
     assert [{key: getattr(record, key) for key in keys} for record in records] == [
         {key: stored.get(key, False if key == "missing" else None) for key in keys}
         for stored in files

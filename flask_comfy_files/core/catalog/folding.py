@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from flask_comfy_files.core.catalog import trashing
+from flask_comfy_files.core.catalog import operations, trashing
 from flask_comfy_files.core.catalog.counting import Counted
 from flask_comfy_files.core.catalog.document import Change, Line
 from flask_comfy_files.core.layout import comparable
@@ -20,6 +20,7 @@ def fold(connection: sqlite3.Connection, lines: Iterable[Line]) -> None:
     counted = Counted()
     for line in lines:
         change = line.change
+        operations.fold_operation(connection, line)
         if change["kind"] == "state":
             _fold_state(connection, change, counted)
         else:
@@ -43,16 +44,26 @@ def _fold_files(connection: sqlite3.Connection, line: Line, counted: Counted) ->
         size += stored["file_size"]
         counted_size += _counted_size(stored)
         counted.add_files(stored["project_id"] or "", stored["file_type"], 1, _counted_size(stored))
-    created_us = microseconds(files[0]["created_at"]) if files else None
+    created_us = [microseconds(stored["created_at"]) for stored in files]
     connection.execute(
         "UPDATE jobs SET operation_id = ?1, file_count = file_count + ?2, total_size = total_size + ?3,"
         " counted_size = counted_size + ?4, newest_us = max(coalesce(newest_us, ?5), coalesce(?5, newest_us))"
         " WHERE job_id = ?6",
-        (change["operation"]["id"], len(files), size, counted_size, created_us, job_id),
+        (
+            change["operation"]["id"],
+            len(files),
+            size,
+            counted_size,
+            max(created_us, default=None),
+            job_id,
+        ),
     )
     _set_state(connection, job_id, change.get("state", {}))
-    for twin_id, overlay in change.get("twins", {}).items():
+    twins = change.get("twins", {})
+    for twin_id, overlay in twins.items():
         _overlay_file(connection, twin_id, overlay, counted)
+    if twins:
+        trashing.recount_with(connection, twins)
     connection.executemany(
         "INSERT INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)",
         [
@@ -63,7 +74,7 @@ def _fold_files(connection: sqlite3.Connection, line: Line, counted: Counted) ->
                 os.fsencode(stored["original_path"]),
                 stored["prompt_id"],
                 stored["file_type"],
-                created_us,
+                created_us[ordinal],
                 stored["file_size"],
                 _counted_size(stored),
                 stored["evidence"] == Evidence.CACHED and stored["same_file_as"] is None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from flask_comfy_files.api import FileManagerAPI
-from flask_comfy_files.cli import deleting, migrating, organizing
+from flask_comfy_files.cli import deleting, migrating, organizing, undoing
 
 
 def files_group(api: FileManagerAPI) -> click.Group:
@@ -15,6 +15,7 @@ def files_group(api: FileManagerAPI) -> click.Group:
         *organizing.commands(api),
         *migrating.commands(api),
         *deleting.commands(api),
+        *undoing.commands(api),
     ):
         group.add_command(command)
     return group

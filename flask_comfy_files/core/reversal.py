@@ -134,7 +134,9 @@ def tidy(root: str, paths: Iterable[str]) -> None:
 
 def _leaving(change: Change) -> dict[str, Mapping[str, Any]]:
     """Return the overlays of a line by which files leave the library, by their ids."""
-    overlays: Mapping[str, Mapping[str, Any]] = change["files"] if change["kind"] == "state" else {}
+    if change["kind"] != "state":
+        return {}
+    overlays: Mapping[str, Mapping[str, Any]] = change.get("files", {})
     return {file_id: overlay for file_id, overlay in overlays.items() if "record" in overlay}
 
 

@@ -22,6 +22,7 @@ from flask_comfy_files.core.placement import (
     MISSING,
     Stored,
     checksum_of,
+    drop_half_copy,
     free_path_beside,
     is_in_place,
     is_shared,
@@ -196,6 +197,7 @@ def _settle(root: str, writer: Writer, move: Stored) -> tuple[Mapping[str, Any] 
         is_untouched = durable.find_status(root, move["original_path"]) is not None
         if is_untouched and not is_in_place(root, move):
             _log.error("%r stays where it is: %s", move["original_path"], error)
+            drop_half_copy(root, move)
             return _STAYS, move
         raise
 

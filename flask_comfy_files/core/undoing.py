@@ -149,10 +149,9 @@ class _Work:
         """Return what makes the folder of a target."""
 
         def make(folder: str) -> None:
-            if folder:
-                self.touched += durable.make_folders(root, folder)
-                with durable.open_folder(root, folder):
-                    pass  # or no line may wait for it
+            self.touched += durable.make_folders(root, folder)
+            with durable.open_folder(root, folder):
+                pass  # where there can be no folder, no line may wait for one
 
         return make
 

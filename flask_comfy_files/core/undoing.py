@@ -111,7 +111,11 @@ class Undoing:
         """
         with reading(self._root, self._catalog) as reader:
             row = require_operation(reader, operation_id)
-            return bool(effects_of(reader, row).restored)
+            deleting = {"restore"}
+            while row.undoes is not None:
+                row = require_operation(reader, row.undoes)
+                deleting = {"restore"} if "restore" not in deleting else {"delete", "cleanup"}
+            return row.kind in deleting
 
     def _begin(self, reader: Reader, operation_id: str, operation: Mapping[str, Any]) -> _Work:
         row = require_operation(reader, operation_id)

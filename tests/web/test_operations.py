@@ -108,8 +108,8 @@ def test_an_operation_is_rehearsed_and_undone(client: FlaskClient, output_root: 
     assert files == before
     assert answer_of(client.post(url)) == answer
     assert_sound(output_root)
-    assert_problem(post(client, url, {"dry-run": True}), 422, "malformed_body", "dry-run")
-    assert_problem(client.post(f"{url}?dry_run=true"), 422, "malformed_body", "dry_run")
+    assert_problem(post(client, url, {"dry-run": True}), 422, "invalid_body", "dry-run")
+    assert_problem(client.post(f"{url}?dry_run=true"), 422, "invalid_body", "dry_run")
 
 
 def test_what_cannot_be_undone_is_a_conflict(client: FlaskClient) -> None:

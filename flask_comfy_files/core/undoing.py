@@ -41,6 +41,9 @@ from flask_comfy_files.core.undone import (
     report_from_dict,
 )
 
+_UNDOABLE: Final = frozenset(
+    {"organize", "migrate", "assign", "import", "delete", "cleanup", "restore", "undo"}
+)
 _WHY_NOT: Final[Mapping[str, str]] = {
     "mark": "set the pin or the tags as they should be.",
     "purge": "what was deleted for good is gone; copy it back from a backup, and organize it.",
@@ -119,8 +122,9 @@ class Undoing:
 
     def _begin(self, reader: Reader, operation_id: str, operation: Mapping[str, Any]) -> _Work:
         row = require_operation(reader, operation_id)
-        if row.kind in _WHY_NOT:
-            raise OperationNotUndoableError(operation_id, row.kind, _WHY_NOT[row.kind])
+        if row.kind not in _UNDOABLE:
+            reason = _WHY_NOT.get(row.kind, "this version does not know how.")
+            raise OperationNotUndoableError(operation_id, row.kind, reason)
         work = _Work(row, effects_of(reader, row), operation)
         if len(work.effects.restored) == 1:
             (job_id,) = work.effects.restored

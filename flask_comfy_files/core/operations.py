@@ -221,10 +221,12 @@ def keep_report(root: str, operation_id: str | None, report: Any) -> None:
     """Keep what an operation answered; if that cannot be, it is not known later, and nothing else is amiss."""
     if operation_id is None:
         return
-    facts = {entry.name for entry in fields(report)} - _LEFT_OUT
+    facts = [entry.name for entry in fields(report) if entry.name not in _LEFT_OUT]
+    told = {key: _plain(getattr(report, key)) for key in facts}
+    if read_report(root, operation_id) == told:
+        return  # it was answered before
     try:
         durable.sync_folders(root, durable.make_folders(root, OPERATIONS))
-        told = {key: _plain(getattr(report, key)) for key in sorted(facts)}
         write_note(root, _note(operation_id), told)
     except (ComfyFilesError, OSError) as error:
         _log.warning("the report of operation %s cannot be kept: %s", operation_id, error)

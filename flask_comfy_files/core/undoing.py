@@ -6,6 +6,7 @@ all changes: a line that names what is to be done, the moves, the folders, the i
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -87,12 +88,12 @@ class Undoing:
         operation = {**new_operation("undo", self._clock()), "undoes": operation_id}
         with reading(self._root, self._catalog) as reader:
             work = self._begin(reader, operation_id, operation)
-        pieces = work.effects.pieces
+        pieces = deque(work.effects.pieces)
         while pieces:
             with changing(self._root, self._catalog) as writer:
                 batch = _Batch(self._root, writer, work, make_folder=work.make_folder(self._root))
                 while pieces and batch.weight < FILES_AT_ONCE:
-                    batch.take(pieces.pop(0))
+                    batch.take(pieces.popleft())
                 try:
                     batch.carry_out(writer)
                 except OSError as error:

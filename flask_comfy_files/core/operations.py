@@ -88,6 +88,17 @@ class OperationRecord:
     next_cursor: str | None
 
 
+def require_kind(kind: object) -> str | None:
+    """Return the kind of operations that are asked for; ``None`` for all.
+
+    Raises:
+        InvalidInputError: It is none.
+    """
+    if kind is None or (isinstance(kind, str) and kind.isascii()):
+        return kind
+    raise InvalidInputError("kind", kind, "is no kind of operation")
+
+
 def require_limit(limit: object, most: int) -> int:
     """Return how many things to answer at once.
 
@@ -135,7 +146,8 @@ def require_operation(reader: Reader, operation_id: object) -> OperationRow:
     """
     if not isinstance(operation_id, str):
         raise InvalidInputError("operation_id", operation_id, "is not a string")
-    row = reader.find_operation(operation_id)
+    # Half a surrogate pair, which a command line may hold, is no question for the index.
+    row = reader.find_operation(operation_id) if operation_id.isascii() else None
     if row is None:
         raise OperationNotFoundError(operation_id)
     return row

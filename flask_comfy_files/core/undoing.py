@@ -6,12 +6,13 @@ all changes: a line that names what is to be done, the moves, the folders, the i
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from flask_comfy_files.core import durable
+from flask_comfy_files.core import durable, lock
 from flask_comfy_files.core.catalog.catalog import Catalog
 from flask_comfy_files.core.catalog.document import Change
 from flask_comfy_files.core.catalog.operations import OperationRow
@@ -20,14 +21,17 @@ from flask_comfy_files.core.catalog.session import Reader, Writer
 from flask_comfy_files.core.deletion import new_operation, require_free
 from flask_comfy_files.core.disposal import first_deletion, restore_job, trash_jobs
 from flask_comfy_files.core.errors import (
+    CleanupRunningError,
     ConflictError,
     DocumentDamagedError,
     JobPinnedError,
+    LockTimeoutError,
+    MigrationRunningError,
     OperationNotUndoableError,
 )
 from flask_comfy_files.core.examination import Examined, examine
 from flask_comfy_files.core.inversion import Inversion
-from flask_comfy_files.core.layout import job_folder
+from flask_comfy_files.core.layout import CLEANUP_LOCK, MIGRATION_LOCK, file_path, job_folder
 from flask_comfy_files.core.operations import keep_report, read_report, require_operation
 from flask_comfy_files.core.records import LeftFile
 from flask_comfy_files.core.recovery import changing, reading
@@ -45,6 +49,12 @@ from flask_comfy_files.core.undone import (
 _UNDOABLE: Final = frozenset(
     {"organize", "migrate", "assign", "import", "delete", "cleanup", "restore", "undo"}
 )
+_RUNNING: Final = {
+    "migrate": (MIGRATION_LOCK, MigrationRunningError),
+    "cleanup": (CLEANUP_LOCK, CleanupRunningError),
+}
+"""By kind the lock that an operation holds while it is under way, and the error that says so."""
+
 _WHY_NOT: Final[Mapping[str, str]] = {
     "mark": "set the pin or the tags as they should be.",
     "purge": "what was deleted for good is gone; copy it back from a backup, and organize it.",
@@ -84,10 +94,40 @@ class Undoing:
             OperationNotFoundError: It is not known.
             OperationNotUndoableError: It is of a kind that cannot be undone.
             JobPinnedError: It would delete a pinned job.
+            BusyError: It is still under way.
         """
         operation = {**new_operation("undo", self._clock()), "undoes": operation_id}
-        with reading(self._root, self._catalog) as reader:
-            work = self._begin(reader, operation_id, operation)
+        with contextlib.ExitStack() as stack:
+            with reading(self._root, self._catalog) as reader:
+                self._require_ended(stack, require_operation(reader, operation_id))
+            with reading(self._root, self._catalog) as reader:
+                work = self._begin(reader, operation_id, operation)
+            before = self._answered_before(operation_id)
+            if before is not None and work.effects.ids <= work.effects.already:
+                return before
+            self._carry_out(work)
+        undo_id = operation["id"] if work.ledger.undone[0] else None
+        before = None if undo_id or work.ledger.failed else self._answered_before(operation_id)
+        if before is not None:
+            return before
+        report = work.ledger.report(work.row, undo_id, is_rehearsal=False)
+        keep_report(self._root, undo_id, report)
+        return report
+
+    def _require_ended(self, stack: contextlib.ExitStack, row: OperationRow) -> None:
+        """Keep a migration or a cleanup from going on meanwhile.
+
+        Raises:
+            BusyError: It is still under way.
+        """
+        if row.kind in _RUNNING:
+            path, running = _RUNNING[row.kind]
+            try:
+                stack.enter_context(lock.hold(file_path(self._root, path), 0))
+            except LockTimeoutError as error:
+                raise running from error
+
+    def _carry_out(self, work: _Work) -> None:
         pieces = deque(work.effects.pieces)
         while pieces:
             with changing(self._root, self._catalog) as writer:
@@ -98,14 +138,13 @@ class Undoing:
                     batch.carry_out(writer)
                 except OSError as error:
                     durable.refuse("Undoing in", "", error)
-        if not work.ledger.undone[0] and not work.ledger.failed:
-            before = work.row.undone_by and read_report(self._root, work.row.undone_by)
-            if before:
-                return report_from_dict(before)
-        undo_id = operation["id"] if work.ledger.undone[0] else None
-        report = work.ledger.report(work.row, undo_id, is_rehearsal=False)
-        keep_report(self._root, undo_id, report)
-        return report
+
+    def _answered_before(self, operation_id: str) -> UndoReport | None:
+        """Return what undoing an operation answered, if it is undone; another process may have done that."""
+        with reading(self._root, self._catalog) as reader:
+            undone_by = require_operation(reader, operation_id).undone_by
+        before = None if undone_by is None else read_report(self._root, undone_by)
+        return None if before is None else report_from_dict(before)
 
     def deletes(self, operation_id: str) -> bool:
         """Say whether undoing an operation moves jobs into the trash.
@@ -184,16 +223,27 @@ class _Batch:
     def take(self, piece: tuple[int, int, int, int]) -> None:
         """Take in a line, or a part of it."""
         offset, length, start, stop = piece
-        try:
-            change = self._reader.read_change(offset, length)
-        except DocumentDamagedError as error:
-            row = self._work.row
-            reason = "its lines have moved meanwhile; try again."
-            raise OperationNotUndoableError(row.operation_id, row.kind, reason) from error
+        change = self._read(offset, length)
         self._files.take(change, start, stop)
         self.weight += max(len(self._files.steps) - self.weight, 1)
         if start == 0:
             self._take_job(change)
+
+    def _read(self, offset: int, length: int) -> Change:
+        """Return a line of the operation.
+
+        Raises:
+            OperationNotUndoableError: Somebody has rewritten the document since its lines were looked up.
+        """
+        row = self._work.row
+        change: Change = {"operation": {"id": None}}
+        with contextlib.suppress(DocumentDamagedError):
+            change = self._reader.read_change(offset, length)
+        operation = change["operation"]
+        if row.operation_id not in {operation["id"], operation.get("corrects")}:
+            reason = "its lines have moved meanwhile; try again."
+            raise OperationNotUndoableError(row.operation_id, row.kind, reason)
+        return change
 
     def _take_job(self, change: Change) -> None:
         effects, job_id = self._work.effects, change["job_id"]

@@ -12,10 +12,14 @@ import pytest
 from flask_comfy_files import FileManager
 from flask_comfy_files.core import durable, undone
 from flask_comfy_files.core.errors import (
+    CleanupRunningError,
     JobPinnedError,
+    MigrationRunningError,
     OperationNotFoundError,
     OperationNotUndoableError,
 )
+from flask_comfy_files.core.layout import CLEANUP_LOCK, MIGRATION_LOCK
+from flask_comfy_files.core.lock import hold
 from flask_comfy_files.core.records import FileRecord
 from flask_comfy_files.core.undone import UndoReport
 from tests.conftest import MakeTree, OpenManager
@@ -272,6 +276,27 @@ def test_the_rest_is_undone_once_it_can_be(stocked: Stocked) -> None:
     assert files_in(root) == {"a.png": ONE, "sub/b.png": TWO, "c.png": THREE}
 
 
+@pytest.mark.parametrize(
+    ("kind", "path", "error"),
+    [
+        ("migrate", MIGRATION_LOCK, MigrationRunningError),
+        ("cleanup", CLEANUP_LOCK, CleanupRunningError),
+    ],
+)
+def test_what_is_still_under_way_cannot_be_undone(
+    stocked: Stocked, clock: Clock, kind: str, path: str, error: type[Exception]
+) -> None:
+    root, manager = stocked
+    manager.migrate_legacy_files()
+    clock.advance(40 * 24 * 3600)
+    manager.cleanup_old_files()
+    operation_id, before = last(manager, kind), files_in(root)
+    with hold(str(root / path), 1), pytest.raises(error):
+        manager.undo_operation(operation_id)
+    assert files_in(root) == before
+    assert undo(root, manager, operation_id).undone.files
+
+
 def test_what_cannot_be_undone_at_all_is_refused_with_advice(stocked: Stocked) -> None:
     _, manager = stocked
     manager.update_job("job_1", tags=["x"])
@@ -282,6 +307,8 @@ def test_what_cannot_be_undone_at_all_is_refused_with_advice(stocked: Stocked) -
             manager.undo_operation(last(manager, kind))
     with pytest.raises(OperationNotFoundError):
         manager.undo_operation("nonsense")
+    with pytest.raises(OperationNotFoundError):
+        manager.undo_operation("half a pair \udcff")
 
 
 def test_a_file_that_the_system_does_not_let_go_keeps_its_record(
@@ -348,6 +375,37 @@ def test_a_shared_name_goes_only_while_another_record_has_its_bytes(stocked: Sto
     report = undo(root, manager, operation.operation_id)
     assert reasons(report) == {guest.path: "only_copy"}
     assert (root / guest.path).read_bytes() == ONE
+
+
+def die_in(monkeypatch: pytest.MonkeyPatch, effect: str) -> None:
+    """Let the work end where it calls an effect on the disk, as a kill would."""
+
+    def dying(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(durable, effect, dying)
+
+
+@pytest.mark.parametrize("has_home", [True, False], ids=["elsewhere", "nowhere else"])
+def test_a_shared_name_whose_removal_was_interrupted_goes_if_the_bytes_are_elsewhere(
+    stocked: Stocked,
+    monkeypatch: pytest.MonkeyPatch,
+    has_home: bool,  # noqa: FBT001
+) -> None:
+    root, manager = stocked
+    home = manager.get_job_files("job_1").files[0]
+    guest = share(root, home, "guest")
+    (operation,) = [entry for entry in manager.get_operations() if entry.files == 1]
+    with monkeypatch.context() as patch:
+        die_in(patch, "remove")
+        with pytest.raises(KeyboardInterrupt):
+            manager.undo_operation(operation.operation_id)
+    if not has_home:
+        (root / home.path).unlink()
+    assert manager.get_job_files("guest").file_count == (0 if has_home else 1)
+    assert (root / guest.path).exists() is not has_home
+    if has_home:
+        assert_sound(root)
 
 
 def last_undo_of(manager: FileManager, operation_id: str) -> str:

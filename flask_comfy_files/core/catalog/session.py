@@ -203,11 +203,6 @@ class Writer(Reader):
         """The id of the library, as its document says."""
         return self._session.header.library_id
 
-    @property
-    def generation(self) -> int:
-        """How often the document was written anew; offsets hold within one generation."""
-        return self._session.header.generation
-
     def append(self, changes: Sequence[Mapping[str, Any]]) -> list[Line]:
         """Write changes to the document, all or none; readers do not see them before ``advance``.
 

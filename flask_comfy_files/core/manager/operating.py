@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from flask_comfy_files.core import operations
-from flask_comfy_files.core.errors import InvalidInputError
 from flask_comfy_files.core.manager.base import Base
 from flask_comfy_files.core.operations import (
     MOST_CHANGES,
@@ -25,15 +24,14 @@ class Operating(Base):
         ``cursor`` is the ``next_cursor`` of an earlier answer. What is done meanwhile does not move the pages.
 
         Raises:
-            InvalidInputError: ``limit`` is no whole number from 1 to 200, ``kind`` is no string, or ``cursor``
-                is none.
+            InvalidInputError: ``limit`` is no whole number from 1 to 200, or ``kind`` or ``cursor`` is
+                none.
         """
-        if kind is not None and not isinstance(kind, str):
-            raise InvalidInputError("kind", kind, "is not a string")
+        wanted = operations.require_kind(kind)
         number = operations.require_limit(limit, MOST_OPERATIONS)
         before = operations.require_cursor(cursor)
         with self._reading() as reader:
-            return operations.list_operations(self._root, reader, kind, number, before)
+            return operations.list_operations(self._root, reader, wanted, number, before)
 
     def get_operation(
         self, operation_id: str, *, limit: int = MOST_CHANGES, cursor: str | None = None
@@ -70,6 +68,7 @@ class Operating(Base):
             OperationNotFoundError: It is not known.
             OperationNotUndoableError: It is of a kind that cannot be undone; the error says what to do.
             JobPinnedError: It would delete a pinned job.
+            BusyError: It is a migration or a cleanup that is still under way.
         """
         return self._undoing.undo(operation_id)
 

@@ -104,6 +104,7 @@ def assert_sound(root: Path) -> None:
     changes = changes_of(root)
     assert [change["seq"] for change in changes] == list(range(1, len(changes) + 1))
     _assert_lines_match_their_checks(raw)
+    _assert_what_leaves_can_come_back(changes)
     told = fold(changes)
     for stored in told.living:
         _assert_bytes_match(root / stored["path"], stored)
@@ -153,6 +154,26 @@ def _assert_lines_match_their_checks(raw: bytes) -> None:
             line.rstrip(b",").removesuffix(b', "changes": [').rpartition(b', "check": ')
         )
         assert b'"%08x"' % zlib.crc32(body + b"}") == check.removesuffix(b"}")
+
+
+def _assert_what_leaves_can_come_back(changes: list[dict[str, Any]]) -> None:
+    """Check that whoever takes a file out of the library says where it goes, and keeps its record."""
+    known: dict[str, Stored] = {}
+    for change in changes:
+        if change["kind"] != "state":
+            known |= {stored["file_id"]: stored for stored in change["files"]}
+            continue
+        for file_id, overlay in change.get("files", {}).items():
+            assert ("moved_to" in overlay) == ("record" in overlay)
+            if "record" in overlay:
+                record = overlay["record"]
+                assert overlay["withdrawn"]
+                assert record.keys() == known[file_id].keys() - {"link_from", "moved_from", "was"}
+                assert (record["file_id"], record["checksum"], record["original_path"]) == (
+                    file_id,
+                    known[file_id]["checksum"],
+                    known[file_id]["original_path"],
+                )
 
 
 def _assert_shared_bytes_lead_home(stored_files: list[Stored]) -> None:

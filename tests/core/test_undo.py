@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,18 @@ def test_undoing_twice_answers_the_same_and_does_nothing_more(stocked: Stocked) 
     assert len(changes_of(root)) == lines
     assert manager.get_operation(operation_id).undone_by == first.operation_id
     assert manager.plan_undo(operation_id).already_undone == first.undone
+
+
+def test_of_two_who_undo_the_same_one_does_it(stocked: Stocked) -> None:
+    root, manager = stocked
+    operation_id = last(manager, "organize")
+    with FileManager(root, min_free_bytes=0) as other, ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(lambda one: one.undo_operation(operation_id), [manager, other]))
+    assert {report.found.files for report in both} == {2}
+    undos = [entry for entry in manager.get_operations(kind="undo") if entry.files]
+    assert [(entry.files, entry.undoes) for entry in undos] == [(2, operation_id)]
+    assert files_in(root) == {"a.png": ONE, "sub/b.png": TWO, "c.png": THREE}
+    assert_sound(root)
 
 
 def test_a_name_that_is_taken_is_left_alone(stocked: Stocked) -> None:

@@ -191,6 +191,26 @@ class FileManagerAPI:
         """Take over files by their older records; see ``FileManager.import_records``."""
         return self._as_json(self.manager.import_records(source, dry_run=dry_run))
 
+    def get_operations_api(
+        self, *, kind: str | None = None, limit: int = 50, cursor: str | None = None
+    ) -> Json:
+        """Return operations, newest first; see ``FileManager.get_operations``."""
+        return self._as_json(self.manager.get_operations(kind=kind, limit=limit, cursor=cursor))
+
+    def get_operation_api(
+        self, operation_id: str, *, limit: int = 1000, cursor: str | None = None
+    ) -> Json:
+        """Return an operation with what it changed; see ``FileManager.get_operation``."""
+        return self._as_json(self.manager.get_operation(operation_id, limit=limit, cursor=cursor))
+
+    def plan_undo_api(self, operation_id: str) -> Json:
+        """Return what undoing an operation would do now; nothing is changed."""
+        return self._as_json(self.manager.plan_undo(operation_id))
+
+    def undo_operation_api(self, operation_id: str) -> Json:
+        """Undo an operation; see ``FileManager.undo_operation``."""
+        return self._as_json(self.manager.undo_operation(operation_id))
+
     def stamp_prompt_api(
         self,
         prompt: Json,

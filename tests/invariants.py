@@ -106,6 +106,7 @@ def assert_sound(root: Path) -> None:
     assert first == 1 or json.loads(raw)["generation"] > 1
     assert [change["seq"] for change in changes] == list(range(first, first + len(changes)))
     _assert_lines_match_their_checks(raw)
+    _assert_what_leaves_can_come_back(changes)
     told = fold(changes)
     for stored in told.living:
         _assert_bytes_match(root / stored["path"], stored)
@@ -157,6 +158,26 @@ def _assert_lines_match_their_checks(raw: bytes) -> None:
         assert b'"%08x"' % zlib.crc32(body + b"}") == check.removesuffix(b"}")
 
 
+def _assert_what_leaves_can_come_back(changes: list[dict[str, Any]]) -> None:
+    """Check that whoever takes a file out of the library says where it goes, and keeps its record."""
+    known: dict[str, Stored] = {}
+    for change in changes:
+        if change["kind"] != "state":
+            known |= {stored["file_id"]: stored for stored in change["files"]}
+            continue
+        for file_id, overlay in change.get("files", {}).items():
+            assert ("moved_to" in overlay) == ("record" in overlay)
+            if "record" in overlay:
+                record = overlay["record"]
+                assert overlay["withdrawn"]
+                assert record.keys() == known[file_id].keys() - {"link_from", "moved_from", "was"}
+                assert (record["file_id"], record["checksum"], record["original_path"]) == (
+                    file_id,
+                    known[file_id]["checksum"],
+                    known[file_id]["original_path"],
+                )
+
+
 def _assert_shared_bytes_lead_home(stored_files: list[Stored]) -> None:
     """Check that whoever shares bytes leads to one who has the same, and is counted for all."""
     by_id = {stored["file_id"]: stored for stored in stored_files}
@@ -178,7 +199,7 @@ def _assert_bytes_match(place: Path, stored: Stored) -> None:
 
 
 def _assert_same(records: tuple[Any, ...], files: list[Stored]) -> None:
-    keys = set().union(*files) - {"link_from", "moved_from"} if files else set()
+    keys = set().union(*files) - {"link_from", "moved_from", "was"} if files else set()
     assert [{key: getattr(record, key) for key in keys} for record in records] == [
         {key: stored.get(key, False if key == "missing" else None) for key in keys}
         for stored in files

@@ -5,7 +5,14 @@ from __future__ import annotations
 import click
 
 from flask_comfy_files.api import FileManagerAPI
-from flask_comfy_files.cli import deleting, exchanging, migrating, organizing, trusting
+from flask_comfy_files.cli import (
+    deleting,
+    exchanging,
+    migrating,
+    organizing,
+    trusting,
+    undoing,
+)
 
 
 def files_group(api: FileManagerAPI) -> click.Group:
@@ -17,6 +24,7 @@ def files_group(api: FileManagerAPI) -> click.Group:
         *deleting.commands(api),
         *trusting.commands(api),
         *exchanging.commands(api),
+        *undoing.commands(api),
     ):
         group.add_command(command)
     return group

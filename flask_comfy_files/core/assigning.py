@@ -16,7 +16,7 @@ from flask_comfy_files.core.examination import why_held
 from flask_comfy_files.core.filing import Filing, JobIdentity
 from flask_comfy_files.core.inspection import Failure
 from flask_comfy_files.core.layout import LEGACY, file_path, is_in, split
-from flask_comfy_files.core.legacy import disowned_line
+from flask_comfy_files.core.legacy import given_back_line
 from flask_comfy_files.core.placement import place
 from flask_comfy_files.core.records import (
     Evidence,
@@ -135,7 +135,9 @@ def _line(
             generation_type=filing.generation_type(record.original_path, file_type),
             evidence=str(Evidence.ASSIGNED),
         )
-        files.append({**file_to_stored(owned), "moved_from": record.path})
+        before, after = file_to_stored(record), file_to_stored(owned)
+        was = {key: before[key] for key in before if before[key] != after[key]}
+        files.append({**after, "moved_from": record.path, "was": was})
     return {
         "kind": "add" if standing.is_known else "job",
         "job_id": job_id,
@@ -160,7 +162,7 @@ def _carry_out(root: str, writer: Writer, line: dict[str, Any], ledger: _Ledger)
             if isinstance(error, OSError):
                 left = Failure(record.path, record.file_size, error).as_left()
             ledger.failed.append(left)
-            given_back.append(disowned_line(record, line["operation"]))
+            given_back.append(given_back_line(record, line["operation"]))
         else:
             ledger.assigned.append(stored)
     sources = [split(record.path)[0] for record in ledger.chosen]

@@ -104,7 +104,7 @@ class Deletion:
                 if writer.find_job(job_id) is None:
                     raise JobNotFoundError(job_id)
                 return _restored(writer, job_id, before, Restored(()), None)
-            _require_free(writer, row)
+            require_free(writer, row)
             try:
                 restored = restore_job(self._root, writer, operation, row)
             except OSError as error:
@@ -255,7 +255,7 @@ def _require_unpinned(job: JobRow) -> None:
         raise JobPinnedError(job.job_id)
 
 
-def _require_free(reader: Reader, row: TrashRow) -> None:
+def require_free(reader: Reader, row: TrashRow) -> None:
     """Refuse to restore a job whose ids mean something else by now.
 
     Raises:

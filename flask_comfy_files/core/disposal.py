@@ -76,14 +76,18 @@ def _remove_folders(root: str, examined: Examined, entry: str) -> int:
 
 
 def _trashing(root: str, operation: Operation, examined: Examined) -> dict[str, Any]:
-    facts = {
+    facts: dict[str, Any] = {
         "entry": operation["id"],
         "at": operation["at"],
         "kept": examined.kept,
         "directories": len(_emptied(root, examined)),
+        "files": len(examined.doomed),
+        "bytes": examined.size,
         "skipped": [left_to_dict(left) for left in examined.skipped],
         "failed": [left_to_dict(left) for _, left in examined.failed],
     }
+    if examined.again is not None:
+        facts["again"] = examined.again
     gone = {record.file_id: MISSING for record in examined.gone if not record.missing}
     found = {record.file_id: FOUND for record in examined.doomed if record.missing}
     return {
@@ -162,7 +166,12 @@ def restore_job(root: str, writer: Writer, operation: Operation, row: TrashRow) 
             for record in records
             if record.file_id in gone or record.file_id in renamed
         },
-        "restore": {"entry": row.entry},
+        "restore": {
+            "entry": row.entry,
+            "files": [record.file_id for record in records],
+            "bytes": sum(record.file_size for record in records),
+            "deletion": first_deletion(row.facts),
+        },
     }
     folder = job_folder(row.project_id, row.job_id)
     moves = trash.out_of_trash(records, row.entry, renamed)
@@ -175,6 +184,12 @@ def restore_job(root: str, writer: Writer, operation: Operation, row: TrashRow) 
     trash.tidy(root, moves)
     writer.advance(lines)
     return Restored(records) if failure is None else Restored((), _as_left(*failure))
+
+
+def first_deletion(facts: Mapping[str, Any]) -> str:
+    """Return the deletion that a job rests after: an undo may have brought it to the trash again."""
+    first: str = facts.get("again", facts["entry"])
+    return first
 
 
 def _gone_from_trash(
@@ -228,7 +243,7 @@ def purge_jobs(
         OSError: The disk refused; the next change finishes what was recorded.
     """
     files = [writer.trashed_files(row.job_id, row.entry) for row in rows]
-    heirs = _Heirs(writer, itertools.chain.from_iterable(files))
+    heirs = Heirs(writer, itertools.chain.from_iterable(files))
     changes = [
         {
             "kind": "state",
@@ -253,10 +268,11 @@ def purge_jobs(
     writer.advance(lines)
 
 
-class _Heirs:
+class Heirs:
     """Who counts the bytes of files that go for good: of those that share them, one."""
 
-    def __init__(self, writer: Writer, going: Iterable[FileRecord]) -> None:
+    def __init__(self, writer: Reader, going: Iterable[FileRecord]) -> None:
+        """Look at files of which all go at once."""
         self._writer = writer
         self._going = {record.file_id: record for record in going}
         self._heirs: dict[str, str] = {}

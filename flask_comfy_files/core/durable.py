@@ -129,7 +129,7 @@ def make_folders(root: str, folder: str) -> list[str]:
     """Make a folder below the root with all its parents; return the folders that got a new one, to be synced."""
     parents = []
     above = ""
-    for part in folder.split("/"):
+    for part in folder.split("/") if folder else ():
         with open_folder(root, above) as parent:
             if make_folder(parent, part):
                 parents.append(above)

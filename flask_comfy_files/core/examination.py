@@ -28,6 +28,8 @@ class Examined:
     """They are not what their records say, and stay."""
     failed: list[tuple[FileRecord, LeftFile]] = field(default_factory=list)
     """The system does not let us look at them, and they stay."""
+    again: str | None = None
+    """The id of the deletion from which they had come back, where they go to the trash once more."""
     untracked: list[LeftFile] = field(default_factory=list)
     """What else lies in the job's folder, and stays."""
 

@@ -1,4 +1,4 @@
-"""Files that belong to no job: their lines in the document, and the way into a job's."""
+"""Files that belong to no job: their lines in the document; and records that are given back as they were."""
 
 from __future__ import annotations
 
@@ -16,6 +16,17 @@ def unowned_line(stored: Mapping[str, Any], operation: Mapping[str, Any]) -> Cha
     return {"kind": "add", **nobody, "operation": operation, "state": {}, "files": [stored]}
 
 
-def disowned_line(record: FileRecord, operation: Mapping[str, Any]) -> Change:
-    """Return the line that takes a file back from a job, to where it still lies."""
-    return unowned_line({**file_to_stored(record), "moved_from": record.path}, operation)
+def given_back_line(record: FileRecord, operation: Mapping[str, Any]) -> Change:
+    """Return the line that gives a record back to its owner, after another line had taken it away.
+
+    The file still lies where the record says.
+    """
+    line = unowned_line(
+        {**file_to_stored(record), "moved_from": record.path}, correcting(operation)
+    )
+    return {**line, "job_id": record.job_id, "project_id": record.project_id}
+
+
+def correcting(operation: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an operation as those of its lines name it that take back what did not come to pass."""
+    return {"corrects": operation["id"], **operation}

@@ -15,7 +15,7 @@ import os
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 from flask_comfy_files.core import durable, looking
 from flask_comfy_files.core.catalog.catalog import Catalog
@@ -29,7 +29,7 @@ from flask_comfy_files.core.filing import Arrival, Filing, JobIdentity
 from flask_comfy_files.core.gathering import Gathering, ask_history
 from flask_comfy_files.core.inspection import Failure, Identity
 from flask_comfy_files.core.layout import inbox_folder, job_folder, split
-from flask_comfy_files.core.placement import WITHDRAWN, place, staging
+from flask_comfy_files.core.placement import WITHDRAWN, alone_again, place, staging
 from flask_comfy_files.core.records import (
     FileRecord,
     LeftFile,
@@ -53,9 +53,6 @@ from flask_comfy_files.core.standing import (
 )
 
 _log = logging.getLogger(__name__)
-
-_ALONE: Final[Mapping[str, Any]] = {"same_file_as": None}
-"""Overlay of a file whose bytes no other record has any more."""
 
 
 class Organizer:
@@ -284,8 +281,6 @@ def _withdrawal(
     again.
     """
     waiting = standing.state.get("pending", {})
-    twins = change.get("twins", {})
-    alone = [file_id for file_id in twins if twins[file_id]["same_file_as"] in withdrawn]
     state: dict[str, Any] = {
         "pending": {
             key: waiting[key] for key in change["state"].get("pending", {}) if key in waiting
@@ -298,7 +293,7 @@ def _withdrawal(
         "job_id": change["job_id"],
         "operation": change["operation"],
         "state": state,
-        "files": {**dict.fromkeys(withdrawn, WITHDRAWN), **dict.fromkeys(alone, _ALONE)},
+        "files": {**dict.fromkeys(withdrawn, WITHDRAWN), **alone_again(change, withdrawn)},
     }
 
 

@@ -44,6 +44,18 @@ FOUND: Final[Mapping[str, Any]] = {"missing": False}
 """Overlay of a record whose bytes were missing and are there again."""
 
 
+_ALONE: Final[Mapping[str, Any]] = {"same_file_as": None}
+"""Overlay of a file whose bytes no other record has any more."""
+
+
+def alone_again(
+    change: Mapping[str, Any], withdrawn: Sequence[str]
+) -> dict[str, Mapping[str, Any]]:
+    """Return overlays for the files that a line told to share bytes with some that are taken back."""
+    twins = change.get("twins", {})
+    return {file_id: _ALONE for file_id in twins if twins[file_id]["same_file_as"] in withdrawn}
+
+
 def place(root: str, stored: Stored) -> None:
     """Rename a file to its recorded path; across file systems copy it, compare, and then remove the source.
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from flask_comfy_files.core import disposal, durable, trash
+from flask_comfy_files.core import disposal, durable, reversal, trash
 from flask_comfy_files.core.catalog.catalog import Catalog
 from flask_comfy_files.core.catalog.document import Change, Line
 from flask_comfy_files.core.catalog.session import Reader, Writer
@@ -20,11 +19,12 @@ from flask_comfy_files.core.errors import (
     LockTimeoutError,
 )
 from flask_comfy_files.core.layout import split
-from flask_comfy_files.core.legacy import disowned_line
+from flask_comfy_files.core.legacy import given_back_line
 from flask_comfy_files.core.placement import (
     WITHDRAWN,
     IsTaken,
     Stored,
+    alone_again,
     free_path_beside,
     is_in_place,
     is_shared,
@@ -119,12 +119,16 @@ def recover(root: str, writer: Writer) -> None:
                 taken.add(overlay["path"])
             for path in (stored["path"], source_of(stored)):
                 touched |= dict.fromkeys(_with_parents(split(path)[0]))
-            if overlay is WITHDRAWN and _is_handed_over(change, stored):
-                disowned.append(_disowned(writer, change, stored))
+            record = writer.find_file(stored["file_id"]) if "moved_from" in stored else None
+            if overlay is WITHDRAWN and record is not None:
+                disowned.append(given_back_line(record, _recovery_of(change)))
             elif overlay is not None:
                 correction = corrections.setdefault(change["job_id"], _Correction(change))
                 correction.add(stored, overlay)
-        moved_back = _finish_deletions(root, writer, touched)
+        moved_back = [
+            *_finish_deletions(root, writer, touched),
+            *_finish_undoing(root, writer, touched),
+        ]
         durable.sync_folders(root, touched)
         corrected = writer.append(
             [*(entry.as_change() for entry in corrections.values()), *disowned, *moved_back]
@@ -145,13 +149,12 @@ def _finish_deletions(root: str, writer: Writer, touched: dict[str, None]) -> li
         taken_back = disposal.take_back(writer, change) if finished.is_undone else {}
         disposal.tidy(root, writer, change, moves)
         if taken_back or finished.overlays:
-            operation = {**change["operation"], "id": uuid.uuid4().hex, "kind": "recover"}
             corrections.append(
                 {
                     "kind": "state",
                     "job_id": change["job_id"],
                     **taken_back,
-                    "operation": operation,
+                    "operation": _recovery_of(change),
                     "files": {**taken_back.get("files", {}), **finished.overlays},
                 }
             )
@@ -159,17 +162,21 @@ def _finish_deletions(root: str, writer: Writer, touched: dict[str, None]) -> li
     return corrections
 
 
-def _is_handed_over(change: Change, stored: Stored) -> bool:
-    """Say whether a file had a record before its line; an import takes its files from where none had one."""
-    return "moved_from" in stored and change["operation"]["kind"] != "import"
+def _recovery_of(change: Change) -> dict[str, Any]:
+    """Return the operation of what corrects a change."""
+    operation = dict(change["operation"])
+    operation.pop("undoes", None)
+    return {"corrects": operation["id"], **operation, "id": uuid.uuid4().hex, "kind": "recover"}
 
 
-def _disowned(writer: Writer, change: Change, stored: Stored) -> dict[str, Any]:
-    """Return the line that gives a file back to nobody, since it could not be moved into its job's folder."""
-    record = writer.find_file(stored["file_id"])
-    if record is None:
-        raise OSError(errno.EIO, "a file has no record", stored["moved_from"])
-    return disowned_line(record, {**change["operation"], "id": uuid.uuid4().hex, "kind": "recover"})
+def _finish_undoing(root: str, writer: Writer, touched: dict[str, None]) -> list[dict[str, Any]]:
+    """Bring the files of an undo to where they came from, or give their records back; return the corrections."""
+    corrections = []
+    for line in writer.unfinished:
+        corrections += reversal.finish(root, writer, line.change, _recovery_of(line.change))
+        for path in reversal.paths_of(line.change):
+            touched |= dict.fromkeys(_with_parents(split(path)[0]))
+    return corrections
 
 
 class _Correction:
@@ -184,9 +191,10 @@ class _Correction:
         self._overlays[stored["file_id"]] = overlay
         if overlay is WITHDRAWN:
             self._left.append(stored)
+            self._overlays |= alone_again(self._change, [stored["file_id"]])
 
     def as_change(self) -> dict[str, Any]:
-        operation = {**self._change["operation"], "id": uuid.uuid4().hex, "kind": "recover"}
+        operation = _recovery_of(self._change)
         return {
             "kind": "state",
             "job_id": self._change["job_id"],
@@ -196,8 +204,8 @@ class _Correction:
         }
 
     def _state(self, operation: Mapping[str, Any]) -> dict[str, Any]:
-        """Return that the job waits for what was left; what was there from before lies about for the next time."""
-        if not self._left or self._change["operation"]["kind"] in {"migrate", "import"}:
+        """Return that the job waits for what was left, where completing it has brought it."""
+        if not self._left or self._change["operation"]["kind"] in {"migrate", "import", "undo"}:
             return {}
         return {"pending": {operation["id"]: self._pending(operation)}}
 

@@ -28,6 +28,7 @@ from flask_comfy_files.core.placement import (
     modified_at,
     place,
     settle,
+    source_of,
 )
 from flask_comfy_files.core.records import FileRecord, LeftFile
 
@@ -44,7 +45,7 @@ def place_in_trash(record: FileRecord, entry: str) -> str:
 def into_trash(records: Iterable[FileRecord], entry: str) -> list[Stored]:
     """Return the moves that bring files into the trash; those that are gone have none."""
     return [
-        _move(record, record.path, place_in_trash(record, entry))
+        as_move(record, record.path, place_in_trash(record, entry))
         for record in records
         if not record.missing
     ]
@@ -55,14 +56,14 @@ def out_of_trash(
 ) -> list[Stored]:
     """Return the moves that bring files back, to new paths where they have some by file id."""
     return [
-        _move(record, place_in_trash(record, entry), new_paths.get(record.file_id, record.path))
+        as_move(record, place_in_trash(record, entry), new_paths.get(record.file_id, record.path))
         for record in records
         if not record.missing
     ]
 
 
-def _move(record: FileRecord, source: str, target: str) -> Stored:
-    """Return a move in the form in which ``placement`` takes a file's first one."""
+def as_move(record: FileRecord, source: str, target: str) -> Stored:
+    """Return a move of a recorded file in the form in which ``placement`` takes a file's first one."""
     return {
         "file_id": record.file_id,
         "file_size": record.file_size,
@@ -97,7 +98,7 @@ def carry(root: str, moves: Sequence[Stored]) -> tuple[Stored, MoveError] | None
     """
     for number, stored in enumerate(moves):
         try:
-            place(root, _as_it_lies(root, stored))
+            place(root, as_it_lies(root, stored))
         except (OSError, ChecksumMismatchError) as error:
             _log.warning("%r could not be moved: %s", stored["original_path"], error)
             _carry_back(root, moves[:number])
@@ -108,17 +109,17 @@ def carry(root: str, moves: Sequence[Stored]) -> tuple[Stored, MoveError] | None
 def _carry_back(root: str, moves: Sequence[Stored]) -> None:
     for stored in back(moves):
         try:
-            place(root, _as_it_lies(root, stored))
+            place(root, as_it_lies(root, stored))
         except OSError as error:
             durable.refuse("Moving back", stored["path"], error)
 
 
-def _as_it_lies(root: str, stored: Stored) -> Stored:
+def as_it_lies(root: str, stored: Stored) -> Stored:
     """Return a move with the time that its file has now, by which its copy is told from a new file.
 
     Somebody may have touched it since it was recorded, and it is the same file all the same.
     """
-    status = durable.find_status(root, stored["original_path"])
+    status = durable.find_status(root, source_of(stored))
     return stored if status is None else {**stored, "modified_at": modified_at(status)}
 
 
@@ -179,11 +180,11 @@ def _settle(root: str, stored: Stored) -> Mapping[str, Any] | None:
     target = durable.find_status(root, stored["path"])
     if source is not None and target is None:
         drop_half_copy(root, stored)
-        place(root, _as_it_lies(root, stored))
+        place(root, as_it_lies(root, stored))
         return None
     if source is None and target is not None:
         return None
-    overlay = settle(root, _as_it_lies(root, stored))
+    overlay = settle(root, as_it_lies(root, stored))
     if overlay is not None and target is not None:
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), stored["path"])
     return overlay

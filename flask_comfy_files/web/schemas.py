@@ -183,6 +183,36 @@ class DeleteQuery(Schema):
     permanent = fields.String(load_default="false", validate=validate.OneOf(["true", "false"]))
 
 
+class ChangesQuery(Schema):
+    """``GET /operations/{operation_id}``: how much of it, and from where on."""
+
+    class Meta:
+        """A misspelled word must not pass for one that was left out."""
+
+        unknown = RAISE
+
+    limit = fields.Integer(load_default=1000)
+    cursor = fields.String(load_default=None)
+
+
+class OperationsQuery(ChangesQuery):
+    """``GET /operations``."""
+
+    kind = fields.String(load_default=None)
+    limit = fields.Integer(load_default=50)
+
+
+class UndoBody(Schema):
+    """``POST /operations/{operation_id}/undo``."""
+
+    class Meta:
+        """A misspelled key must not pass for one that was left out."""
+
+        unknown = RAISE
+
+    dry_run = _Flag(load_default=False)
+
+
 class NothingSaid(Schema):
     """An address or a body in which nothing may stand."""
 

@@ -20,15 +20,18 @@ from flask_comfy_files.web.access import Action
 from flask_comfy_files.web.content import send
 from flask_comfy_files.web.schemas import (
     AssignBody,
+    ChangesQuery,
     CleanupBody,
     CompletionBody,
     DeleteQuery,
     MigrateBody,
     NameQuery,
     NothingSaid,
+    OperationsQuery,
     OrganizeBody,
     PlanBody,
     StampBody,
+    UndoBody,
     UpdateBody,
     body_parser,
     read_body,
@@ -127,6 +130,25 @@ def get_legacy(api: FileManagerAPI) -> Json:
 def assign_legacy(api: FileManagerAPI) -> Json:
     """Give files that belong to no job to one."""
     return api.assign_legacy_files_api(**body_parser.parse(AssignBody(), request, location="json"))
+
+
+def get_operations(api: FileManagerAPI) -> Json:
+    """Return what was done to the library, newest first."""
+    asked = body_parser.parse(OperationsQuery(), request, location="query")
+    return api.get_operations_api(**asked)
+
+
+def get_operation(api: FileManagerAPI, operation_id: str) -> Json:
+    """Return an operation with what it changed."""
+    asked = body_parser.parse(ChangesQuery(), request, location="query")
+    return api.get_operation_api(operation_id, **asked)
+
+
+def undo_operation(api: FileManagerAPI, operation_id: str) -> Json:
+    """Undo an operation, or say what that would do."""
+    _require_no_query()
+    act = api.plan_undo_api if _is_undo_rehearsal() else api.undo_operation_api
+    return act(operation_id)
 
 
 def get_project(api: FileManagerAPI, project_id: str) -> Json:
@@ -229,6 +251,22 @@ def _cleans_up(api: FileManagerAPI) -> Action:
     return Action.DELETE
 
 
+def _is_undo_rehearsal() -> bool:
+    said = body_parser.parse(UndoBody(), request, location="json") if read_body(request) else {}
+    return bool(said.get("dry_run"))
+
+
+def _undoes(api: FileManagerAPI) -> Action:
+    """Return what undoing an operation is: deleting, where it had brought deleted jobs back."""
+    with contextlib.suppress(ComfyFilesError, HTTPException):  # as above
+        if _is_undo_rehearsal():
+            return Action.READ
+    with contextlib.suppress(ComfyFilesError):  # one that is not known is told of by the view
+        operation_id = (request.view_args or {})["operation_id"]
+        return Action.DELETE if api.manager.undo_deletes(operation_id) else Action.WRITE
+    return Action.WRITE
+
+
 ROUTES: Final = (
     Route("POST", "/organize", Action.WRITE, organize),
     Route("GET", "/jobs/<job_id>", Action.READ, get_job),
@@ -242,6 +280,9 @@ ROUTES: Final = (
     Route("DELETE", "/trash", Action.DESTROY, empty_trash),
     Route("POST", "/cleanup", Action.DELETE, cleanup, _cleans_up),
     Route("POST", "/cleanup/plan", Action.DELETE, plan_cleanup),
+    Route("GET", "/operations", Action.READ, get_operations),
+    Route("GET", "/operations/<operation_id>", Action.READ, get_operation),
+    Route("POST", "/operations/<operation_id>/undo", Action.WRITE, undo_operation, _undoes),
     Route("GET", "/projects/<project_id>", Action.READ, get_project),
     Route("GET", "/status", Action.READ, get_status),
     Route("POST", "/stamp", Action.WRITE, stamp),

@@ -22,6 +22,10 @@ EXAMPLES: list[ComfyFilesError] = [
     errors.JobPinnedError("job_1"),
     errors.CleanupRefusedError("the policy would leave project 'tokyo' empty", "empty_project"),
     errors.PlanStaleError("job_1"),
+    errors.OperationNotFoundError("0" * 32),
+    errors.OperationNotUndoableError(
+        "0" * 32, "mark", "set the pin or the tags as they should be."
+    ),
     errors.CleanupRunningError(),
     errors.MigrationRunningError(),
     errors.IdentifierCaseError("job_id", "Job_1", "job_1"),

@@ -358,3 +358,20 @@ def read_line(descriptor: int, offset: int, length: int) -> Change:
     if change is None:
         raise DocumentDamagedError(DOCUMENT, f"the line at byte {offset} does not match its check")
     return change
+
+
+def read_lines(descriptor: int, first: int, end: int, containing: bytes) -> Iterator[Line]:
+    """Yield the lines between two offsets at which lines begin and end, as far as they hold some bytes.
+
+    Raises:
+        DocumentDamagedError: The bytes of one are not those that were written.
+    """
+    with os.fdopen(descriptor, "rb", closefd=False) as source:
+        source.seek(first)
+        offset = first
+        while offset < end:
+            raw = source.readline()
+            content = raw.removesuffix(b"\n").removesuffix(b",")
+            if containing in content:
+                yield Line(offset, len(content), read_line(descriptor, offset, len(content)))
+            offset += len(raw) or end

@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from flask_comfy_files.core.catalog import trashing
+from flask_comfy_files.core.catalog import operations, trashing
 from flask_comfy_files.core.catalog.counting import Counted
 from flask_comfy_files.core.catalog.document import Change, Line
 from flask_comfy_files.core.layout import comparable
@@ -20,6 +20,7 @@ def fold(connection: sqlite3.Connection, lines: Iterable[Line]) -> None:
     counted = Counted()
     for line in lines:
         change = line.change
+        operations.fold_operation(connection, line)
         if change["kind"] == "state":
             _fold_state(connection, change, counted)
         else:
@@ -59,8 +60,11 @@ def _fold_files(connection: sqlite3.Connection, line: Line, counted: Counted) ->
         ),
     )
     _set_state(connection, job_id, change.get("state", {}))
-    for twin_id, overlay in change.get("twins", {}).items():
+    twins = change.get("twins", {})
+    for twin_id, overlay in twins.items():
         _overlay_file(connection, twin_id, overlay, counted)
+    if twins:
+        trashing.recount_with(connection, twins)
     connection.executemany(
         "INSERT INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [

@@ -15,7 +15,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-VERSION: Final = 4
+from flask_comfy_files.core.catalog import operations
+
+VERSION: Final = 5
 _BUSY_TIMEOUT_S: Final = 5.0
 
 _COLUMNS: Final = """
@@ -91,16 +93,16 @@ CREATE TABLE trashed (
 );
 CREATE INDEX trashed_of_job ON trashed (job_id, entry);
 CREATE INDEX trashed_sharing ON trashed (same_file_as) WHERE same_file_as IS NOT NULL;
-"""
+{operations.SCHEMA}"""
 
 # Made after the rows of a whole document are in: sorting once is several times faster than keeping order.
-_FILE_INDEXES: Final = """
+_FILE_INDEXES: Final = f"""
 CREATE UNIQUE INDEX IF NOT EXISTS files_by_path ON files (path);
 CREATE INDEX IF NOT EXISTS files_of_job ON files (job_id);
 CREATE INDEX IF NOT EXISTS files_by_original_path ON files (original_path);
 CREATE INDEX IF NOT EXISTS files_sharing ON files (same_file_as) WHERE same_file_as IS NOT NULL;
 CREATE INDEX IF NOT EXISTS single_files ON files (original_path) WHERE is_single;
-"""
+{operations.INDEXES}"""
 
 
 @dataclass(frozen=True, slots=True)

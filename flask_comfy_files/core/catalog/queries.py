@@ -179,6 +179,21 @@ def find_file(connection: sqlite3.Connection, key: str) -> FileRow | None:
     return None if row is None else _file_row(row)
 
 
+def files_with_ids(connection: sqlite3.Connection, file_ids: Iterable[str]) -> list[FileRow]:
+    """Return the files of the library that have some ids, in the order of the document."""
+    query = (
+        f"SELECT {_FILE_COLUMNS} FROM files WHERE file_id IN (SELECT value FROM json_each(?))"
+        " ORDER BY offset, ordinal"
+    )
+    return [_file_row(row) for row in connection.execute(query, (json.dumps(list(file_ids)),))]
+
+
+def trashed_with_ids(connection: sqlite3.Connection, file_ids: Iterable[str]) -> dict[str, str]:
+    """Return for those of some files that rest in the trash their job."""
+    query = "SELECT file_id, job_id FROM trashed WHERE file_id IN (SELECT value FROM json_each(?))"
+    return dict(connection.execute(query, (json.dumps(list(file_ids)),)).fetchall())
+
+
 def legacy_files(connection: sqlite3.Connection) -> Iterator[FileRow]:
     """Yield the files that belong to no job, in the order in which they were recorded."""
     query = f"SELECT {_FILE_COLUMNS} FROM files WHERE job_id IS NULL ORDER BY rowid"

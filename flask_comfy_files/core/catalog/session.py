@@ -9,10 +9,19 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Final
 
-from flask_comfy_files.core.catalog import compaction, document, folding, index, queries, retelling
+from flask_comfy_files.core.catalog import (
+    compaction,
+    document,
+    folding,
+    index,
+    operations,
+    queries,
+    retelling,
+)
 from flask_comfy_files.core.catalog.compaction import Compacted
-from flask_comfy_files.core.catalog.document import Header, Line
+from flask_comfy_files.core.catalog.document import Change, Header, Line
 from flask_comfy_files.core.catalog.index import Mark
+from flask_comfy_files.core.catalog.operations import OperationRow
 from flask_comfy_files.core.catalog.queries import AgeRow, FileRow, JobRow, Totals, TrashRow
 from flask_comfy_files.core.layout import file_path
 from flask_comfy_files.core.records import FileRecord, Tally, file_from_stored
@@ -136,6 +145,58 @@ class Reader:
     def is_file_id(self, file_id: str) -> bool:
         """Say whether a file in the library or in the trash has an id."""
         return queries.is_file_id(self._connection, file_id)
+
+    def files_with_ids(self, file_ids: Iterable[str]) -> dict[str, FileRecord]:
+        """Return those of some files that are in the library, by id."""
+        records = self._records(queries.files_with_ids(self._connection, file_ids))
+        return {record.file_id: record for record in records}
+
+    def trashed_with_ids(self, file_ids: Iterable[str]) -> dict[str, str]:
+        """Return for those of some files that rest in the trash their job."""
+        return queries.trashed_with_ids(self._connection, file_ids)
+
+    def last_operation_of(self, file_id: str) -> str | None:
+        """Return the id of the operation by whose line a file has its record; ``None`` where it has none."""
+        rows = queries.files_with_ids(self._connection, [file_id])
+        return (
+            str(self.read_change(rows[0].offset, rows[0].length)["operation"]["id"])
+            if rows
+            else None
+        )
+
+    def find_operation(self, operation_id: str) -> OperationRow | None:
+        """Return an operation by its id."""
+        return operations.find_operation(self._connection, operation_id)
+
+    def newest_operations(
+        self, kind: str | None, limit: int, before: tuple[int, str] | None
+    ) -> list[OperationRow]:
+        """Return operations, of one kind or of all, newest first, that are older than one by time and id."""
+        return operations.newest_operations(self._connection, kind, limit, before)
+
+    def operations_undoing(self, operation_id: str) -> list[OperationRow]:
+        """Return the operations by which one was undone, or a part of it, oldest first."""
+        return operations.operations_undoing(self._connection, operation_id)
+
+    def lines_of(self, row: OperationRow) -> Iterator[Line]:
+        """Yield the lines of an operation, with those that correct it; nothing else may be read meanwhile."""
+        if self._descriptor is None:  # pragma: no cover - without document there is no operation
+            return
+        name = row.operation_id.encode("ascii", "backslashreplace")
+        for line in document.read_lines(self._descriptor, row.first_offset, row.last_end, name):
+            operation = line.change["operation"]
+            if row.operation_id in {operation["id"], operation.get("corrects")}:
+                yield line
+
+    def read_change(self, offset: int, length: int) -> Change:
+        """Read one line.
+
+        Raises:
+            DocumentDamagedError: None that we wrote stands there.
+        """
+        if self._descriptor is None:  # pragma: no cover - as above
+            return {}
+        return document.read_line(self._descriptor, offset, length)
 
     def totals(self, project_id: str | None = None) -> Totals:
         """Return the numbers of the library, or of one project."""

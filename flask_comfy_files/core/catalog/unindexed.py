@@ -76,9 +76,9 @@ def _arriving(reader: Reader, change: Change) -> list[str]:
     """Return where the files lie that a change brings, for a reader who does not know it yet."""
     if change["kind"] != "state":
         return [stored["path"] for stored in change["files"]]
-    if "restore" not in change:
-        return []
     overlays = change.get("files", {})
+    if "restore" not in change:
+        return [overlay["moved_to"] for overlay in overlays.values() if overlay.get("moved_to")]
     return [
         overlays.get(record.file_id, {}).get("path", record.path)
         for record in reader.trashed_files(change["job_id"], change["restore"]["entry"])

@@ -6,9 +6,11 @@
     ├── ConfigurationError
     ├── InvalidInputError(ValueError)    InvalidIdentifierError, UnsafePathError
     ├── NotFoundError(LookupError)       JobNotFoundError (JobTrashedError), ProjectNotFoundError,
-    │                                    RecordNotFoundError, NameNotFoundError, PlanNotFoundError
+    │                                    RecordNotFoundError, NameNotFoundError, PlanNotFoundError,
+    │                                    OperationNotFoundError
     ├── ConflictError                    IdentifierCaseError, JobInOtherProjectError, AmbiguousNameError,
-    │                                    JobPinnedError, CleanupRefusedError, PlanStaleError
+    │                                    JobPinnedError, CleanupRefusedError, PlanStaleError,
+    │                                    OperationNotUndoableError
     ├── BusyError(TimeoutError)          LockTimeoutError, BudgetExceededError, RunNotFinishedError,
     │                                    HistoryUnavailableError, CleanupRunningError,
     │                                    MigrationRunningError
@@ -41,6 +43,8 @@ from flask_comfy_files.core.errors.caller import (
     JobTrashedError,
     NameNotFoundError,
     NotFoundError,
+    OperationNotFoundError,
+    OperationNotUndoableError,
     PlanNotFoundError,
     PlanStaleError,
     ProjectNotFoundError,
@@ -99,6 +103,8 @@ __all__ = [
     "NameNotFoundError",
     "NotFoundError",
     "OlderInstallationError",
+    "OperationNotFoundError",
+    "OperationNotUndoableError",
     "OutOfSpaceError",
     "PlanNotFoundError",
     "PlanStaleError",

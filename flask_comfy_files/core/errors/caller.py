@@ -100,6 +100,17 @@ class PlanNotFoundError(NotFoundError):
         self.plan_id = quoted(plan_id)
 
 
+class OperationNotFoundError(NotFoundError):
+    """No operation has this id."""
+
+    code = "operation_not_found"
+    template = "No operation {operation_id} is known. List the operations to see their ids."
+
+    def __init__(self, operation_id: str) -> None:
+        super().__init__(operation_id)
+        self.operation_id = quoted(operation_id)
+
+
 class ConflictError(ComfyFilesError):
     """The call contradicts what the library already knows; nothing was changed."""
 
@@ -173,3 +184,14 @@ class PlanStaleError(ConflictError):
     def __init__(self, job_id: str) -> None:
         super().__init__(job_id)
         self.job_id = quoted(job_id)
+
+
+class OperationNotUndoableError(ConflictError):
+    """What the operation did cannot be undone as a whole; nothing was changed."""
+
+    code = "operation_not_undoable"
+    template = "Operation {operation_id} is of kind {kind} and cannot be undone: {reason}"
+
+    def __init__(self, operation_id: str, kind: str, reason: str) -> None:
+        super().__init__(operation_id, kind, reason)
+        self.operation_id, self.kind, self.reason = quoted(operation_id), quoted(kind), reason

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self, TypeVar
 
 from flask_comfy_files.config import Settings
 from flask_comfy_files.core.catalog.catalog import Catalog
@@ -17,11 +17,14 @@ from flask_comfy_files.core.cleanup import Cleanup, Retention
 from flask_comfy_files.core.comfyui import ComfyUI
 from flask_comfy_files.core.completion import Completion
 from flask_comfy_files.core.deletion import Deletion
+from flask_comfy_files.core.errors import ComfyFilesError
 from flask_comfy_files.core.importing import Importing
 from flask_comfy_files.core.migration import Migration
+from flask_comfy_files.core.operations import keep_report
 from flask_comfy_files.core.organizer import Organizer
 from flask_comfy_files.core.recovery import reading
 from flask_comfy_files.core.request import Clock
+from flask_comfy_files.core.undoing import Undoing
 
 _log = logging.getLogger(__name__)
 
@@ -29,6 +32,17 @@ _log = logging.getLogger(__name__)
 def utc_now() -> datetime:
     """Return the time of day."""
     return datetime.now(UTC)
+
+
+class Report(Protocol):
+    """What an operation answers."""
+
+    @property
+    def operation_id(self) -> str | None:
+        """The operation; ``None`` where nothing was done."""
+
+
+Answer = TypeVar("Answer", bound=Report)
 
 
 class Base:
@@ -73,6 +87,7 @@ class Base:
             min_free_bytes=settings.min_free_bytes,
         )
         self._cleanup = Cleanup(self._root, self._catalog, self._deletion, clock, retention)
+        self._undoing = Undoing(self._root, self._catalog, clock)
         self._migration = Migration(
             self._root,
             self._catalog,
@@ -112,3 +127,11 @@ class Base:
         """Read the library, after finishing what a crash has left, if nobody else is at it."""
         with reading(self._root, self._catalog) as reader:
             yield reader
+
+    def _kept(self, report: Answer) -> Answer:
+        """Keep what an operation answers, for the list of operations, and return it."""
+        with contextlib.suppress(ComfyFilesError), self._reading() as reader:
+            # One that changed nothing is not known, and nothing is begun for it.
+            if report.operation_id is not None and reader.find_operation(report.operation_id):
+                keep_report(self._root, report.operation_id, report)
+        return report

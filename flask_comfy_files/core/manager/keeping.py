@@ -9,6 +9,7 @@ from flask_comfy_files.core.cleanup import Progress
 from flask_comfy_files.core.errors import InvalidInputError
 from flask_comfy_files.core.layout import require_identifier
 from flask_comfy_files.core.manager.base import Base
+from flask_comfy_files.core.operations import forget_old_reports
 from flask_comfy_files.core.policy import MOST_DAYS, Allowance
 from flask_comfy_files.core.reports import (
     CleanupPlan,
@@ -33,7 +34,7 @@ class Keeping(Base):
             JobNotFoundError: The job is not known.
             JobPinnedError: It is pinned.
         """
-        return self._deletion.delete(require_identifier("job_id", job_id))
+        return self._kept(self._deletion.delete(require_identifier("job_id", job_id)))
 
     def destroy_job_files(self, job_id: str) -> DeletionReport:
         """Delete a job for good, whether it is in the trash or not; nothing brings it back.
@@ -42,7 +43,7 @@ class Keeping(Base):
             JobNotFoundError: The job is not known.
             JobPinnedError: It is pinned.
         """
-        return self._deletion.destroy(require_identifier("job_id", job_id))
+        return self._kept(self._deletion.destroy(require_identifier("job_id", job_id)))
 
     def restore_job_files(self, job_id: str) -> RestoreReport:
         """Bring a deleted job back to where it was, with its records as they were.
@@ -54,7 +55,7 @@ class Keeping(Base):
             JobNotFoundError: It is neither known nor in the trash.
             ConflictError: The id means a job of another project by now, or is known in another case.
         """
-        return self._deletion.restore(require_identifier("job_id", job_id))
+        return self._kept(self._deletion.restore(require_identifier("job_id", job_id)))
 
     def get_trash(self) -> Trash:
         """Return the deleted jobs that can be restored, oldest first."""
@@ -62,7 +63,7 @@ class Keeping(Base):
 
     def empty_trash(self) -> PurgeReport:
         """Delete everything in the trash for good."""
-        return self._deletion.empty_trash()
+        return self._kept(self._deletion.empty_trash())
 
     def plan_cleanup(self, days: int | None = None, *, allow: Iterable[str] = ()) -> CleanupReport:
         """Return what ``cleanup_old_files`` would do now, and change nothing.
@@ -91,7 +92,9 @@ class Keeping(Base):
             CleanupRefusedError: It would do what probably nobody wants; nothing was deleted.
             CleanupRunningError: Another one is under way.
         """
-        return self._cleanup.run(_require_days(days), _require_allowances(allow), on_progress)
+        report = self._cleanup.run(_require_days(days), _require_allowances(allow), on_progress)
+        forget_old_reports(self._root, self._clock())
+        return self._kept(report)
 
     def save_cleanup_plan(
         self, days: int | None = None, *, allow: Iterable[str] = ()
@@ -116,7 +119,7 @@ class Keeping(Base):
         """
         if not isinstance(plan_id, str):
             raise InvalidInputError("plan_id", plan_id, "is not a string")
-        return self._cleanup.apply(plan_id, on_progress)
+        return self._kept(self._cleanup.apply(plan_id, on_progress))
 
     def deletes_at_once(self) -> bool:
         """Say whether a cleanup may delete for good what it takes: there is no trash, or no space for it."""
@@ -132,7 +135,11 @@ class Keeping(Base):
         Raises:
             CleanupRefusedError: It would do what probably nobody wants; it is not due again today.
         """
-        return self._cleanup.run_if_due()
+        report = self._cleanup.run_if_due()
+        if report is None:
+            return None
+        forget_old_reports(self._root, self._clock())
+        return self._kept(report)
 
 
 def _require_days(days: Any) -> int | None:

@@ -57,7 +57,7 @@ class Migrating(Base):
             OutOfSpaceError: The records would not fit; nothing was moved.
         """
         wish = _wish(recursive, jobs, group_by, leave_unmatched)
-        return self._migration.run(wish, on_progress)
+        return self._kept(self._migration.run(wish, on_progress))
 
     def get_legacy_files(self) -> LegacyFiles:
         """Return the files in ``legacy/``, which belong to no job.
@@ -85,7 +85,8 @@ class Migrating(Base):
             project_id=None if project_id is None else require_identifier("project_id", project_id),
             default_project=self.settings.default_project,
         )
-        return assigning.assign(self._root, self._catalog, self._clock, request, keys)
+        report = assigning.assign(self._root, self._catalog, self._clock, request, keys)
+        return self._kept(report)
 
 
 def _wish(recursive: Any, jobs: Any, group_by: Any, leave_unmatched: Any) -> Wish:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,9 +72,15 @@ def cut_short(root: Path) -> None:
 
 
 def damage_pages(root: Path) -> None:
-    """Leave the first page, with which an index is opened, and the one that says how far it reaches."""
-    whole = (root / INDEX).read_bytes()
-    (root / INDEX).write_bytes(whole[:8192] + bytes(len(whole) - 8192))
+    """Leave the pages with which an index is opened, and the one that says how far it reaches."""
+    with contextlib.closing(sqlite3.connect(root / INDEX)) as connection:
+        (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
+        query = "SELECT rootpage FROM sqlite_schema WHERE tbl_name IN ('jobs', 'files')"
+        pages = [number for (number,) in connection.execute(query) if number]
+    with (root / INDEX).open("r+b") as index:
+        for number in pages:
+            index.seek((number - 1) * page_bytes)
+            index.write(bytes(page_bytes))
 
 
 def delete_our_folder(root: Path) -> None:

@@ -170,7 +170,12 @@ def _assert_what_leaves_can_come_back(changes: list[dict[str, Any]]) -> None:
             if "record" in overlay:
                 record = overlay["record"]
                 assert overlay["withdrawn"]
-                assert record.keys() == known[file_id].keys() - {"link_from", "moved_from", "was"}
+                assert record.keys() == known[file_id].keys() - {
+                    "link_from",
+                    "moved_from",
+                    "recorded_by",
+                    "was",
+                }
                 assert (record["file_id"], record["checksum"], record["original_path"]) == (
                     file_id,
                     known[file_id]["checksum"],
@@ -199,7 +204,9 @@ def _assert_bytes_match(place: Path, stored: Stored) -> None:
 
 
 def _assert_same(records: tuple[Any, ...], files: list[Stored]) -> None:
-    keys = set().union(*files) - {"link_from", "moved_from", "was"} if files else set()
+    keys = (
+        set().union(*files) - {"link_from", "moved_from", "recorded_by", "was"} if files else set()
+    )
     assert [{key: getattr(record, key) for key in keys} for record in records] == [
         {key: stored.get(key, False if key == "missing" else None) for key in keys}
         for stored in files

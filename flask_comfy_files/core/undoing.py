@@ -165,6 +165,9 @@ class Undoing:
         if row.kind not in _UNDOABLE:
             reason = _WHY_NOT.get(row.kind, "this version does not know how.")
             raise OperationNotUndoableError(operation_id, row.kind, reason)
+        if not reader.has_lines_of(row):
+            reason = "its lines stand in an older document, which is gone."
+            raise OperationNotUndoableError(operation_id, row.kind, reason)
         work = _Work(row, effects_of(reader, row), operation)
         if len(work.effects.restored) == 1:
             (job_id,) = work.effects.restored
@@ -238,7 +241,7 @@ class _Batch:
         row = self._work.row
         change: Change = {"operation": {"id": None}}
         with contextlib.suppress(DocumentDamagedError):
-            change = self._reader.read_change(offset, length)
+            change = self._reader.read_change(offset, length, row.generation)
         operation = change["operation"]
         if row.operation_id not in {operation["id"], operation.get("corrects")}:
             reason = "its lines have moved meanwhile; try again."

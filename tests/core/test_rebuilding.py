@@ -95,7 +95,7 @@ def leave_files_only(root: Path) -> None:
     (root / DOCUMENT).unlink()
     for path in (root / STATE).iterdir():
         if path.name != "trash":
-            path.unlink()
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def put_old_one_back(root: Path) -> None:

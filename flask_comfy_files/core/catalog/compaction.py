@@ -12,14 +12,18 @@ import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final
 
 from flask_comfy_files.core import durable
-from flask_comfy_files.core.catalog import document, index
-from flask_comfy_files.core.catalog.document import COMPACT, Header
+from flask_comfy_files.core.catalog import document, index, operations
+from flask_comfy_files.core.catalog.document import COMPACT, Change, Header
 from flask_comfy_files.core.catalog.index import Mark
 from flask_comfy_files.core.layout import COMPACTED, older_document, split
 
+_OPERATIONS_AT_ONCE: Final = 1000
+_OPERATION_BYTES: Final = 150
+"""What an operation takes in a compacted document, more or less."""
 _FILE_COLUMNS: Final = "offset, length, ordinal, overlay"
 
 Stored = dict[str, Any]
@@ -34,12 +38,13 @@ class Compacted:
 
 
 def live_bytes(connection: sqlite3.Connection) -> int:
-    """Return how many bytes of the document are lines whose records still hold."""
+    """Return how many bytes a compacted document has: lines whose records still hold, and operations."""
     query = (
-        "SELECT coalesce(sum(length), 0) FROM"
-        " (SELECT offset, length FROM files UNION SELECT offset, length FROM trashed)"
+        "SELECT (SELECT coalesce(sum(length), 0) FROM"
+        " (SELECT offset, length FROM files UNION SELECT offset, length FROM trashed))"
+        " + ? * (SELECT count(*) FROM operations)"
     )
-    return int(connection.execute(query).fetchone()[0])
+    return int(connection.execute(query, (_OPERATION_BYTES,)).fetchone()[0])
 
 
 def write(root: str, connection: sqlite3.Connection, descriptor: int, at: str) -> Compacted | None:
@@ -55,7 +60,7 @@ def write(root: str, connection: sqlite3.Connection, descriptor: int, at: str) -
 
     def numbered() -> Iterator[Stored]:
         nonlocal seq
-        for change in _Live(connection, descriptor, at).changes():
+        for change in _Live(connection, descriptor, mark.generation, at).changes():
             seq += 1
             yield {"seq": seq, **change}
 
@@ -70,12 +75,20 @@ class _Live:
 
     connection: sqlite3.Connection
     descriptor: int
+    generation: int
     at: str
 
     def changes(self) -> Iterator[Stored]:
+        yield from self._operations()
         yield from self._trash()
         yield from self._legacy()
         yield from self._jobs()
+
+    def _operations(self) -> Iterator[Stored]:
+        rows = operations.rows_for(self.connection, self.generation)
+        while some := list(islice(rows, _OPERATIONS_AT_ONCE)):
+            nobody = {"kind": "state", "job_id": None, "operation": self._operation(None)}
+            yield {**nobody, "files": {}, "operations": some}
 
     def _operation(self, operation_id: str | None) -> Stored:
         return {"id": operation_id or "", "kind": COMPACT, "at": self.at}
@@ -128,17 +141,25 @@ class _Live:
 
     def _stored(self, rows: str, *keys: str) -> Iterator[Stored]:
         """Yield records as they are by now; a line that holds many of them is read once."""
-        place, files = None, ()
+        place: int | None = None
+        change: Change = {}
         query = f"SELECT {_FILE_COLUMNS} FROM {rows} ORDER BY rowid"
         for offset, length, ordinal, overlay in self.connection.execute(query, keys):
             if place != offset:
                 place = offset
-                files = document.read_line(self.descriptor, offset, length)["files"]
-            stored = {**files[ordinal], **json.loads(overlay or "{}")}
+                change = document.read_line(self.descriptor, offset, length)
+            stored = {**change["files"][ordinal], **json.loads(overlay or "{}")}
+            stored["recorded_by"] = recorded_by(change, ordinal)
             stored.pop("moved_from", None)
             if not stored.get("missing"):
                 stored.pop("missing", None)
             yield stored
+
+
+def recorded_by(change: Change, ordinal: int) -> str:
+    """Return the id of the operation that has recorded a file, also where its line only sums up."""
+    operation_id: str = change["files"][ordinal].get("recorded_by", change["operation"]["id"])
+    return operation_id
 
 
 def exchange(root: str, header: Header, descriptor: int, copy: Compacted) -> bool:

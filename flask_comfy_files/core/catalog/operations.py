@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from flask_comfy_files.core.catalog.document import Change, Line
+from flask_comfy_files.core.catalog.document import COMPACT, Change, Line
 from flask_comfy_files.core.records import microseconds
 
 SCHEMA: Final = """
@@ -22,7 +22,8 @@ CREATE TABLE operations (
     files INTEGER NOT NULL,
     bytes INTEGER NOT NULL,
     undoes TEXT,
-    undone_by TEXT
+    undone_by TEXT,
+    generation INTEGER
 ) WITHOUT ROWID;
 CREATE TABLE operation_jobs (
     operation_id TEXT, job_id TEXT, PRIMARY KEY (operation_id, job_id)
@@ -53,12 +54,17 @@ class OperationRow:
     bytes: int
     undoes: str | None
     undone_by: str | None
+    generation: int | None
+    """That of the older document in which its lines stand; ``None`` for the one that holds."""
 
 
 def fold_operation(connection: sqlite3.Connection, line: Line) -> None:
     """Take a line into the account of its operation, before it has its effect on the other rows."""
     change = line.change
     operation = change["operation"]
+    if operation["kind"] == COMPACT:
+        _take_over(connection, change.get("operations", ()))
+        return
     operation_id = _belongs_to(connection, operation)
     files, size = _counted(connection, change, operation_id)
     jobs = _new_jobs(connection, change, operation_id)
@@ -66,9 +72,9 @@ def fold_operation(connection: sqlite3.Connection, line: Line) -> None:
         _mark_undone(connection, operation_id, operation["undoes"])
     # What is destroyed long after it was deleted has the same id; nobody should have to look that far.
     connection.execute(
-        "INSERT INTO operations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL) ON CONFLICT DO UPDATE SET"
-        " last_end = CASE WHEN excluded.kind = 'purge' AND kind <> 'purge' THEN last_end"
-        " ELSE excluded.last_end END,"
+        "INSERT INTO operations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL)"
+        " ON CONFLICT DO UPDATE SET last_end = CASE WHEN generation IS NOT NULL"
+        " OR (excluded.kind = 'purge' AND kind <> 'purge') THEN last_end ELSE excluded.last_end END,"
         " jobs = CASE WHEN kind IN ('organize', 'mark') THEN jobs ELSE jobs + excluded.jobs END,"
         " files = files + excluded.files, bytes = bytes + excluded.bytes",
         (
@@ -83,6 +89,19 @@ def fold_operation(connection: sqlite3.Connection, line: Line) -> None:
             operation.get("undoes"),
         ),
     )
+
+
+def _take_over(connection: sqlite3.Connection, rows: Iterable[Sequence[Any]]) -> None:
+    """Take in operations whose lines stand in older documents."""
+    marks = ", ".join("?" * len(_COLUMNS.split(", ")))
+    connection.executemany(f"INSERT OR REPLACE INTO operations ({_COLUMNS}) VALUES ({marks})", rows)
+
+
+def rows_for(connection: sqlite3.Connection, generation: int) -> Iterator[list[Any]]:
+    """Yield the operations as a document tells them that comes after the one of a generation."""
+    query = f"SELECT {_COLUMNS} FROM operations ORDER BY at_us, operation_id"
+    for row in connection.execute(query):
+        yield [*row[:-1], generation if row[-1] is None else row[-1]]
 
 
 def _belongs_to(connection: sqlite3.Connection, operation: Mapping[str, Any]) -> str:
@@ -169,7 +188,8 @@ def _mark_undone(connection: sqlite3.Connection, operation_id: str, undoes: str)
 
 
 _COLUMNS: Final = (
-    "operation_id, kind, at_us, first_offset, last_end, jobs, files, bytes, undoes, undone_by"
+    "operation_id, kind, at_us, first_offset, last_end, jobs, files, bytes, undoes, undone_by,"
+    " generation"
 )
 
 

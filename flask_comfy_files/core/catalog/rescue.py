@@ -32,8 +32,6 @@ from flask_comfy_files.core.layout import (
     PROJECTS,
     REBUILD,
     file_path,
-    older_document,
-    split,
 )
 from flask_comfy_files.core.notes import read_note, write_note
 from flask_comfy_files.core.records import iso_utc
@@ -139,18 +137,14 @@ def _find_remains(stack: contextlib.ExitStack, root: str) -> _Remains:
     with contextlib.suppress(Exception), index.opened(file_path(root, INDEX)) as connection:
         mark = index.read_mark(connection)
     generation = _newest_generation(root, header)
-    older = _open_older(stack, root, generation) if generation else None
+    older_descriptor = stack.enter_context(document.open_older(root, generation))
+    older = None
+    if older_descriptor is not None:
+        older = stack.enter_context(os.fdopen(older_descriptor, "rb", closefd=False))
     damaged = None
     if descriptor is not None:
         damaged = stack.enter_context(os.fdopen(descriptor, "rb", closefd=False))
     return _Remains(damaged, header, older, generation, mark)
-
-
-def _open_older(stack: contextlib.ExitStack, root: str, generation: int) -> BinaryIO:
-    folder, name = split(older_document(generation))
-    parent = stack.enter_context(durable.open_folder(root, folder))
-    descriptor = stack.enter_context(durable.open_regular(parent, name))
-    return stack.enter_context(os.fdopen(descriptor, "rb", closefd=False))
 
 
 def _newest_generation(root: str, header: Header | None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,7 +24,8 @@ from flask_comfy_files.core.catalog.document import Change, Header, Line
 from flask_comfy_files.core.catalog.index import Mark
 from flask_comfy_files.core.catalog.operations import OperationRow
 from flask_comfy_files.core.catalog.queries import AgeRow, FileRow, JobRow, Totals, TrashRow
-from flask_comfy_files.core.layout import file_path
+from flask_comfy_files.core.errors import DocumentDamagedError
+from flask_comfy_files.core.layout import DOCUMENT, file_path
 from flask_comfy_files.core.records import FileRecord, Tally, file_from_stored
 
 _TAIL_BYTES: Final = 32
@@ -158,11 +160,10 @@ class Reader:
     def last_operation_of(self, file_id: str) -> str | None:
         """Return the id of the operation by whose line a file has its record; ``None`` where it has none."""
         rows = queries.files_with_ids(self._connection, [file_id])
-        return (
-            str(self.read_change(rows[0].offset, rows[0].length)["operation"]["id"])
-            if rows
-            else None
-        )
+        if not rows:
+            return None
+        change = self.read_change(rows[0].offset, rows[0].length)
+        return str(compaction.recorded_by(change, rows[0].ordinal))
 
     def find_operation(self, operation_id: str) -> OperationRow | None:
         """Return an operation by its id."""
@@ -178,25 +179,44 @@ class Reader:
         """Return the operations by which one was undone, or a part of it, oldest first."""
         return operations.operations_undoing(self._connection, operation_id)
 
-    def lines_of(self, row: OperationRow) -> Iterator[Line]:
-        """Yield the lines of an operation, with those that correct it; nothing else may be read meanwhile."""
-        if self._descriptor is None:  # pragma: no cover - without document there is no operation
-            return
-        name = row.operation_id.encode("ascii", "backslashreplace")
-        for line in document.read_lines(self._descriptor, row.first_offset, row.last_end, name):
-            operation = line.change["operation"]
-            if row.operation_id in {operation["id"], operation.get("corrects")}:
-                yield line
+    def has_lines_of(self, row: OperationRow) -> bool:
+        """Say whether the document is there in which the lines of an operation stand."""
+        with self._document_of(row.generation) as descriptor:
+            return descriptor is not None
 
-    def read_change(self, offset: int, length: int) -> Change:
-        """Read one line.
+    def lines_of(self, row: OperationRow) -> Iterator[Line]:
+        """Yield the lines of an operation, with those that correct it; nothing else may be read meanwhile.
+
+        There are none where they stand in an older document that is gone.
+        """
+        name = row.operation_id.encode("ascii", "backslashreplace")
+        with self._document_of(row.generation) as descriptor:
+            if descriptor is None:
+                return
+            for line in document.read_lines(descriptor, row.first_offset, row.last_end, name):
+                operation = line.change["operation"]
+                if row.operation_id in {operation["id"], operation.get("corrects")}:
+                    yield line
+
+    def read_change(self, offset: int, length: int, generation: int | None = None) -> Change:
+        """Read one line of the document, or of an older one.
 
         Raises:
-            DocumentDamagedError: None that we wrote stands there.
+            DocumentDamagedError: None that we wrote stands there, or the older document is gone.
         """
-        if self._descriptor is None:  # pragma: no cover - as above
-            return {}
-        return document.read_line(self._descriptor, offset, length)
+        with self._document_of(generation) as descriptor:
+            if descriptor is None:
+                raise DocumentDamagedError(DOCUMENT, f"its generation {generation} is gone")
+            return document.read_line(descriptor, offset, length)
+
+    @contextlib.contextmanager
+    def _document_of(self, generation: int | None) -> Iterator[int | None]:
+        """Open an older document, or hand out the one that holds."""
+        if generation is None:
+            yield self._descriptor
+            return
+        with document.open_older(self._root, generation) as descriptor:
+            yield descriptor
 
     def totals(self, project_id: str | None = None) -> Totals:
         """Return the numbers of the library, or of one project."""

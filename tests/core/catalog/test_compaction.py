@@ -14,7 +14,11 @@ import pytest
 from flask_comfy_files import FileManager
 from flask_comfy_files.core import compacting
 from flask_comfy_files.core.catalog import compaction
-from flask_comfy_files.core.errors import OutOfSpaceError, RecordNotFoundError
+from flask_comfy_files.core.errors import (
+    OperationNotUndoableError,
+    OutOfSpaceError,
+    RecordNotFoundError,
+)
 from flask_comfy_files.core.layout import COMPACTED, DOCUMENT, INDEX, older_document
 from tests.conftest import MakeTree, OpenManager
 from tests.core.catalog.test_trashing import live
@@ -179,18 +183,55 @@ def test_a_document_that_was_exchanged_meanwhile_stays(
     assert_sound(root)
 
 
+def test_operations_from_before_it_are_listed_and_can_be_undone(
+    manager: FileManager, output_root: Path
+) -> None:
+    before = outputs(output_root)
+    manager.organize_output("batch")
+    manager.organize_output("loop")
+    manager.delete_job_files("loop")
+    listed = manager.get_operations()
+    (organizing,) = [row for row in listed if row.jobs == 1 and row.files == 4]
+    changes = manager.get_operation(organizing.operation_id)
+    for _ in range(2):
+        assert manager.compact_document() is not None
+        delete_index(output_root)
+        manager.organize_output("other", files=["none.txt"])
+        assert [row for row in manager.get_operations() if row in list(listed)] == list(listed)
+        assert manager.get_operation(organizing.operation_id) == changes
+    for operation in listed:
+        assert not manager.undo_operation(operation.operation_id).failed
+    assert outputs(output_root) == before
+    assert_sound(output_root)
+
+
+def test_without_the_older_document_an_operation_is_known_and_cannot_be_undone(
+    manager: FileManager, output_root: Path
+) -> None:
+    operation_id = manager.organize_output("batch").operation_id
+    assert operation_id is not None
+    report = manager.compact_document()
+    assert report is not None
+    (output_root / report.kept_as).unlink()
+    assert manager.get_operation(operation_id).files == 4
+    with pytest.raises(OperationNotUndoableError, match="older document"):
+        manager.undo_operation(operation_id)
+    assert manager.get_job_files("batch").file_count == 4
+    assert_sound(output_root)
+
+
 def test_it_is_done_where_it_is_worth_it(
     manager: FileManager, output_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     manager.organize_output("batch")
     for number in range(60):
-        manager.update_job("batch", tags=[str(number)])
+        manager.update_job("batch", tags=[f"{number} {'x' * 50}", "y" * 60, "z" * 60])
     assert manager.compact_if_worthwhile() is None
     monkeypatch.setattr(compacting, "_LEAST_BYTES", 1)
     assert manager.compact_if_worthwhile() is not None
     assert manager.compact_if_worthwhile() is None
-    assert manager.get_job_files("batch").tags == ("59",)
-    assert len(changes(output_root)) == 1
+    assert manager.get_job_files("batch").tags[0].startswith("59 ")
+    assert [change["kind"] for change in changes(output_root)] == ["state", "job"]
 
 
 def test_there_must_be_room_for_another_document(

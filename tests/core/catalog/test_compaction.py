@@ -184,11 +184,12 @@ def test_a_document_that_was_exchanged_meanwhile_stays(
 
 
 def test_operations_from_before_it_are_listed_and_can_be_undone(
-    manager: FileManager, output_root: Path
+    manager: FileManager, output_root: Path, clock: Clock
 ) -> None:
     before = outputs(output_root)
     manager.organize_output("batch")
     manager.organize_output("loop")
+    clock.advance(1)
     manager.delete_job_files("loop")
     listed = manager.get_operations()
     (organizing,) = [row for row in listed if row.jobs == 1 and row.files == 4]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from flask_comfy_files.api import FileManagerAPI
-from flask_comfy_files.cli import deleting, migrating, organizing
+from flask_comfy_files.cli import deleting, migrating, organizing, verifying
 
 
 def files_group(api: FileManagerAPI) -> click.Group:
@@ -14,6 +14,7 @@ def files_group(api: FileManagerAPI) -> click.Group:
     for command in (
         *organizing.commands(api),
         *migrating.commands(api),
+        *verifying.commands(api),
         *deleting.commands(api),
     ):
         group.add_command(command)

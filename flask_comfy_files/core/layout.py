@@ -35,6 +35,7 @@ LONGEST_PATH: Final = 4096  # bytes, Linux's PATH_MAX
 LONGEST_NAME: Final = 255  # bytes, NAME_MAX of every file system we know
 
 _IDENTIFIER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
+_ORGANIZED_NAME: Final = re.compile(r"(.+)_[0-9]+_[0-9a-z]+(?:_[0-9]+)?(?:\.[^.]*)?\Z", re.ASCII)
 _WINDOWS_DEVICES: Final = frozenset(
     ["CON", "PRN", "AUX", "NUL"] + [f"{port}{n}" for port in ("COM", "LPT") for n in range(10)],
 )
@@ -188,6 +189,12 @@ def target_name(job_id: str, timestamp: str, file_type: str, number: int, extens
     """Return the name of an organized file; ``number`` counts from 1 within job, second and type."""
     counter = "" if number == 1 else f"_{number}"
     return f"{job_id}_{timestamp}_{file_type}{counter}{extension}"
+
+
+def job_of_name(name: str) -> str | None:
+    """Return the job whose organized file has such a name, or ``None`` where it is no job's."""
+    match = _ORGANIZED_NAME.match(name)
+    return None if match is None else match[1]
 
 
 def copy_name(folder: str, file_id: str) -> str:

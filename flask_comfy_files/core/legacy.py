@@ -17,5 +17,7 @@ def unowned_line(stored: Mapping[str, Any], operation: Mapping[str, Any]) -> Cha
 
 
 def disowned_line(record: FileRecord, operation: Mapping[str, Any]) -> Change:
-    """Return the line that takes a file back from a job, to where it still lies."""
-    return unowned_line({**file_to_stored(record), "moved_from": record.path}, operation)
+    """Return the line that takes a file back to whose it was before, nobody's as a rule, where it still lies."""
+    stored = {**file_to_stored(record), "moved_from": record.path}
+    before = {"job_id": record.job_id, "project_id": record.project_id}
+    return {**unowned_line(stored, operation), **before}

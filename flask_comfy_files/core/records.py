@@ -38,6 +38,7 @@ class Evidence(enum.StrEnum):
     DAY = "day"
     ASSIGNED = "assigned"
     NONE = "none"
+    REBUILT = "rebuilt"
 
 
 class SkipReason(enum.StrEnum):

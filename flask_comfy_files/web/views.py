@@ -28,8 +28,10 @@ from flask_comfy_files.web.schemas import (
     NothingSaid,
     OrganizeBody,
     PlanBody,
+    RepairBody,
     StampBody,
     UpdateBody,
+    VerifyBody,
     body_parser,
     read_body,
 )
@@ -129,6 +131,18 @@ def assign_legacy(api: FileManagerAPI) -> Json:
     return api.assign_legacy_files_api(**body_parser.parse(AssignBody(), request, location="json"))
 
 
+def verify(api: FileManagerAPI) -> Json:
+    """Compare document, index and files."""
+    return api.verify_files_api(**body_parser.parse(VerifyBody(), request, location="json"))
+
+
+def repair(api: FileManagerAPI) -> Json:
+    """Put right what a verification has found, or say what would be done."""
+    said = body_parser.parse(RepairBody(), request, location="json")
+    act = api.plan_repair_api if said["dry_run"] else api.repair_files_api
+    return act(said["findings"])
+
+
 def get_project(api: FileManagerAPI, project_id: str) -> Json:
     """Return a project with its jobs and their files."""
     return api.get_project_files_api(project_id)
@@ -226,6 +240,8 @@ ROUTES: Final = (
     Route("POST", "/migrate", Action.WRITE, migrate),
     Route("GET", "/legacy", Action.READ, get_legacy),
     Route("POST", "/legacy/assign", Action.WRITE, assign_legacy),
+    Route("POST", "/verify", Action.READ, verify),
+    Route("POST", "/repair", Action.WRITE, repair),
     Route("GET", "/trash", Action.READ, get_trash),
     Route("DELETE", "/trash", Action.DESTROY, empty_trash),
     Route("POST", "/cleanup", Action.DELETE, cleanup, _cleans_up),

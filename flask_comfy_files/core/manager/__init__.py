@@ -8,9 +8,10 @@ from __future__ import annotations
 from flask_comfy_files.core.manager.jobs import Jobs
 from flask_comfy_files.core.manager.keeping import Keeping
 from flask_comfy_files.core.manager.migrating import Migrating
+from flask_comfy_files.core.manager.verifying import Verifying
 
 
-class FileManager(Jobs, Keeping, Migrating):
+class FileManager(Jobs, Keeping, Migrating, Verifying):
     """Organizes the output of ComfyUI in one output root, and answers what is in it.
 
     One object serves all threads of a process, and processes share a library: changes are made one

@@ -197,7 +197,7 @@ class Remedies:
 
     def _wrong_owner(self, asked: Asked) -> Remedy | Left:
         record = None if asked.file_id is None else self.reader.find_file(asked.file_id)
-        if record is None:
+        if record is None or durable.find_status(self.root, asked.path) is None:
             return Left(STALE)
         target = (
             self._home_of(record) if record.path == asked.path else self._way_back(asked, record)

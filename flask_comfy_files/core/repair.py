@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from flask_comfy_files.core import durable
+from flask_comfy_files.core.auditing import is_of_index
 from flask_comfy_files.core.catalog.catalog import Catalog
 from flask_comfy_files.core.catalog.session import Writer
-from flask_comfy_files.core.errors import ChecksumMismatchError, InvalidInputError
+from flask_comfy_files.core.errors import ChecksumMismatchError, InvalidInputError, StorageError
 from flask_comfy_files.core.findings import Finding, FindingKind, LeftFinding, RepairReport
 from flask_comfy_files.core.inspection import Failure
 from flask_comfy_files.core.layout import INDEX, LEGACY, PROJECTS, require_relative_path, split
@@ -111,7 +112,7 @@ def _require_finding(number: int, said: Any) -> Asked:
     if said.get("kind") not in kinds:
         raise InvalidInputError(f"{name}.kind", said.get("kind"), f"is none of {', '.join(kinds)}")
     file_id = said.get("file_id")
-    if not (file_id is None or isinstance(file_id, str)):
+    if not (file_id is None or (isinstance(file_id, str) and file_id.isascii())):
         raise InvalidInputError(f"{name}.file_id", file_id, "is no file id")
     path = require_relative_path(f"{name}.path", said.get("path"))
     return Asked(FindingKind(said["kind"]), path, file_id)
@@ -189,8 +190,13 @@ class Repair:
 
     def _why_index_stays(self) -> Left | None:
         """Say why the index is not made anew: it is right, or the document is not."""
-        with reading(self._root, self._catalog) as reader:
-            found = next(reader.discrepancies(), None)
+        try:
+            with reading(self._root, self._catalog) as reader:
+                found = next(reader.discrepancies(), None)
+        except StorageError as error:
+            if not is_of_index(error):
+                raise
+            return None
         if found is None:
             return Left(STALE)
         return None if found.path == INDEX else Left(found.detail, is_failure=True)

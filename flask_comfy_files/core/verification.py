@@ -18,7 +18,7 @@ from typing import Final
 
 from flask_comfy_files.core import durable
 from flask_comfy_files.core.adoption import owner_by_path
-from flask_comfy_files.core.auditing import Audit, Resting, Scrutiny, audit
+from flask_comfy_files.core.auditing import Audit, Resting, Scrutiny, audit, is_of_index
 from flask_comfy_files.core.catalog.catalog import Catalog
 from flask_comfy_files.core.catalog.session import Reader
 from flask_comfy_files.core.course import (
@@ -119,7 +119,7 @@ class Verification:
             with self._reading() as reader:
                 found = [*itertools.islice(reader.discrepancies(), _MOST_OF_INDEX)]
         except StorageError as error:
-            if INDEX not in error.path:
+            if not is_of_index(error):
                 raise
             course.findings.append(index_finding(INDEX, str(error)))
         else:

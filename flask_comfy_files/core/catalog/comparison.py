@@ -44,6 +44,9 @@ def discrepancies(connection: sqlite3.Connection, descriptor: int | None) -> Ite
 
     The index is compared with one that is built anew, on a disk where it is large; an index in memory is
     such a one. Lines behind the index belong to a change that is being made.
+
+    Raises:
+        sqlite3.Error: The index cannot be read.
     """
     mark = index.read_mark(connection)
     if descriptor is None or mark is None:
@@ -60,8 +63,6 @@ def discrepancies(connection: sqlite3.Connection, descriptor: int | None) -> Ite
                 yield from _damaged_lines(descriptor, header, scan.position, mark.position)
             else:
                 yield from _differences(connection, anew)
-    except sqlite3.Error as error:
-        yield Discrepancy(path=INDEX, detail=f"it cannot be read: {error}")
     finally:
         fresh.close()
 

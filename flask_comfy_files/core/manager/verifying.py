@@ -10,10 +10,13 @@ from typing import Any
 from flask_comfy_files.core.auditing import Scrutiny
 from flask_comfy_files.core.course import Progress
 from flask_comfy_files.core.errors import InvalidInputError
-from flask_comfy_files.core.findings import RepairReport, VerifyReport
+from flask_comfy_files.core.findings import Finding, RepairReport, VerifyReport
 from flask_comfy_files.core.manager.base import Base
 from flask_comfy_files.core.repair import Repair, require_findings
 from flask_comfy_files.core.verification import Verification
+
+Findings = Iterable[Finding | Mapping[str, Any]]
+"""Those of a report, or objects with ``kind``, ``path`` and ``file_id``."""
 
 
 class Verifying(Base):
@@ -50,7 +53,7 @@ class Verifying(Base):
             on_progress=on_progress,
         )
 
-    def plan_repair(self, findings: Iterable[Mapping[str, Any]]) -> RepairReport:
+    def plan_repair(self, findings: Findings) -> RepairReport:
         """Return what ``repair_files`` would do now, and change nothing.
 
         Raises:
@@ -59,7 +62,7 @@ class Verifying(Base):
         chosen = require_findings(findings)
         return Repair(self._root, self._catalog, self._clock).rehearse(chosen)
 
-    def repair_files(self, findings: Iterable[Mapping[str, Any]]) -> RepairReport:
+    def repair_files(self, findings: Findings) -> RepairReport:
         """Put right what a verification has found, as far as it still holds.
 
         Each finding is an object with ``kind`` and ``path``, and with ``file_id`` where it has one, as

@@ -64,6 +64,13 @@ class Course:
         """Say whether the time is over; something is done in any call, so that it comes to an end one day."""
         return bool(self.steps) and self.ends_at is not None and time.monotonic() >= self.ends_at
 
+    def deadline_after(self, seconds: float) -> Callable[[], bool]:
+        """Return what says whether the time is over, but not before some seconds have passed from now on."""
+        if self.ends_at is None:
+            return lambda: False
+        ends_at = max(self.ends_at, time.monotonic() + seconds)
+        return lambda: time.monotonic() >= ends_at
+
     def is_over(self) -> bool:
         """Say whether the call has to end here."""
         return self.is_late() or len(self.findings) + len(self.failed) >= MOST_FINDINGS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -62,11 +63,12 @@ class Left:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A record is brought up to date."""
+    """A record is brought up to date; ``twins`` are overlays of those that share bytes with it no more."""
 
     record: FileRecord
     overlay: Mapping[str, Any]
     detail: str
+    twins: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +161,36 @@ class Remedies:
         overlay = {key: value for key, value in now.items() if value != getattr(record, key)}
         if "checksum" not in overlay:
             return Left(STALE)
-        return Note(record, overlay, "its size, time and checksum are recorded anew")
+        parted = self._parted(record, asked.path)
+        overlay |= parted.pop(record.file_id, {})
+        return Note(record, overlay, "its size, time and checksum are recorded anew", parted)
+
+    def _parted(self, record: FileRecord, path: str) -> dict[str, dict[str, Any]]:
+        """Return overlays, by id, for files that do not share their bytes any more, since one was replaced.
+
+        One that was changed in its place has changed all its names, and they still do.
+        """
+        pairs = [(twin, twin) for twin in self.reader.sharers_of(record.file_id)]
+        if record.same_file_as is not None:
+            pairs.append((record.file_id, record.same_file_as))
+        return {
+            sharing: {"same_file_as": None}
+            for sharing, other in pairs
+            if not self._is_same_file(path, self._place_of(other))
+        }
+
+    def _is_same_file(self, path: str, other: str | None) -> bool:
+        """Say whether two paths are names of one file; one that is not there may have been."""
+        one = durable.find_status(self.root, path)
+        two = None if other is None else durable.find_status(self.root, other)
+        return one is None or two is None or os.path.samestat(one, two)
+
+    def _place_of(self, file_id: str) -> str | None:
+        record = self.reader.find_file(file_id)
+        if record is not None:
+            return record.path
+        found = self.reader.find_trashed(file_id)
+        return None if found is None else place_in_trash(found[1], found[0])
 
     def _untracked(self, asked: Asked) -> Remedy | Left:
         if self.reader.owner_of(asked.path) is not None:

@@ -244,15 +244,16 @@ def _carry_out(
 
 def _notes(remedies: Iterable[Remedy], operation: Operation) -> list[Change]:
     """Return a line for each job whose records are brought up to date."""
-    overlays: dict[str | None, dict[str, Mapping[str, Any]]] = {}
+    lines: dict[str | None, Change] = {}
     for remedy in remedies:
         if isinstance(remedy, Note):
-            record = remedy.record
-            overlays.setdefault(record.job_id, {})[record.file_id] = remedy.overlay
-    return [
-        {"kind": "state", "job_id": job_id, "operation": operation, "files": files}
-        for job_id, files in overlays.items()
-    ]
+            job_id = remedy.record.job_id
+            empty = {"kind": "state", "job_id": job_id, "operation": operation, "files": {}}
+            line = lines.setdefault(job_id, empty)
+            line["files"][remedy.record.file_id] = remedy.overlay
+            if remedy.twins:
+                line["twins"] = {**line.get("twins", {}), **remedy.twins}
+    return list(lines.values())
 
 
 def _adoptions(remedies: Iterable[Remedy], operation: Operation) -> list[Change]:

@@ -20,6 +20,7 @@ from flask_comfy_files.core import durable
 from flask_comfy_files.core.adoption import owner_by_path
 from flask_comfy_files.core.auditing import Audit, Resting, Scrutiny, audit, is_of_index
 from flask_comfy_files.core.catalog.catalog import Catalog
+from flask_comfy_files.core.catalog.comparison import LateError
 from flask_comfy_files.core.catalog.session import Reader
 from flask_comfy_files.core.course import (
     Course,
@@ -32,6 +33,7 @@ from flask_comfy_files.core.course import (
 )
 from flask_comfy_files.core.errors import DocumentDamagedError, StorageError
 from flask_comfy_files.core.findings import Finding, FindingKind, VerifyReport
+from flask_comfy_files.core.inspection import Failure
 from flask_comfy_files.core.layout import (
     INDEX,
     LEGACY,
@@ -48,6 +50,9 @@ from flask_comfy_files.core.walking import walk
 
 _MOST_OF_INDEX: Final = 100
 """Of an index that is altogether wrong; it is made anew as a whole."""
+
+_INDEX_SECONDS: Final = 5.0
+"""What the index gets at least: it is compared as a whole, and not by and by."""
 
 _PAGE: Final = 256
 """How many records, at least, are read at once."""
@@ -115,9 +120,12 @@ class Verification:
     def _index(self, after: Key | None, course: Course) -> Iterator[Key]:
         if after is not None:
             return
+        is_late = course.deadline_after(_INDEX_SECONDS)
         try:
             with self._reading() as reader:
-                found = [*itertools.islice(reader.discrepancies(), _MOST_OF_INDEX)]
+                found = [*itertools.islice(reader.discrepancies(is_late), _MOST_OF_INDEX)]
+        except LateError:
+            course.failed.append(LeftFile(path=INDEX, reason="it could not be compared in time"))
         except StorageError as error:
             if not is_of_index(error):
                 raise
@@ -170,11 +178,13 @@ class Verification:
         owner = owner_by_path(path)
         kind, detail = FindingKind.UNTRACKED, "no record names it"
         job_id, file_id = None if owner is None else owner[1], None
+        record = None
         try:
             record = self._find_strayed(reader, path, status)
-        except (OSError, DocumentDamagedError) as error:
-            course.failed.append(LeftFile(path=path, reason=str(error), bytes=status.st_size))
-            record = None
+        except OSError as error:
+            course.failed.append(Failure(path, status.st_size, error).as_left())
+        except DocumentDamagedError as error:
+            course.damaged(job_id, error)
         if record is not None:
             kind, detail = FindingKind.WRONG_OWNER, f"it is the file that belongs to {record.path}"
             job_id, file_id = record.job_id, record.file_id

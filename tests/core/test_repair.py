@@ -24,6 +24,7 @@ from flask_comfy_files.core.findings import RepairReport
 from flask_comfy_files.core.layout import DOCUMENT, INDEX
 from flask_comfy_files.core.recovery import changing
 from tests.conftest import MakeTree, OpenManager
+from tests.core.test_deletion import share
 from tests.core.test_migration import check_library, clip, image, refuse_to_move
 from tests.core.test_verification import (
     FIRST,
@@ -47,6 +48,7 @@ from tests.trees import (
     library,
     organized_image,
     outputs,
+    set_modified,
     write_tree,
 )
 from tests.web.conftest import lock_held_elsewhere
@@ -174,6 +176,28 @@ def test_bytes_that_changed_without_a_trace_are_taken_over(
     flip(root / "legacy/nobodys.txt")
     repaired(manager, "changed")
     assert next(iter(changes(root)[0]["files"].values())).keys() == {"checksum"}
+    assert is_sound(manager)
+    check_whole(manager)
+
+
+@pytest.mark.parametrize("is_replaced", [True, False], ids=["replaced", "changed in its place"])
+@pytest.mark.parametrize("whose", ["the original's", "the guest's"])
+def test_files_that_share_their_bytes_no_more_are_counted_each(
+    manager: FileManager, root: Path, whose: str, *, is_replaced: bool
+) -> None:
+    original = manager.get_file_metadata(FIRST)
+    guest = share(root, original, "guest")
+    changed = root / (FIRST if whose == "the original's" else guest.path)
+    before = manager.get_system_stats().total_size
+    if is_replaced:
+        changed.unlink()
+    changed.write_bytes(b"other")
+    set_modified(changed, AN_HOUR_AGO)
+    repaired(manager, *["changed"] * (1 if is_replaced else 2))
+    now = manager.get_file_metadata(guest.file_id)
+    assert now.same_file_as == (None if is_replaced else original.file_id)
+    grown = 5 if is_replaced else 5 - original.file_size
+    assert manager.get_system_stats().total_size == before + grown
     assert is_sound(manager)
     check_whole(manager)
 

@@ -473,6 +473,25 @@ def test_a_verification_without_time_goes_on_by_its_cursor_and_looks_at_everythi
     assert len(reports) > len(TREE)
 
 
+def test_an_index_for_which_the_time_is_not_enough_is_told_and_the_rest_goes_on(
+    manager: FileManager, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (root / FIRST).unlink()
+    now = 0.0
+
+    def later() -> float:
+        nonlocal now
+        now += 20
+        return now
+
+    monkeypatch.setattr("time.monotonic", later)
+    findings, reports = go_on(manager, max_seconds=10)
+    monkeypatch.undo()
+    assert [(finding.kind, finding.path) for finding in findings] == [("missing", FIRST)]
+    assert [left.path for report in reports for left in report.failed] == [INDEX]
+    assert sum(report.checked.files for report in reports) == len(TREE)
+
+
 def test_a_report_holds_only_so_many_findings_and_the_next_has_the_rest(
     manager: FileManager, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

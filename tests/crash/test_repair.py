@@ -28,12 +28,11 @@ from tests.crash.test_migration import (
     abandoned,
     change_something_else,
     do_nothing,
-    each_beginning,
     wrecks_of,
 )
 from tests.trees import recording, write_tree
 
-__all__ = ["change_something_else", "do_nothing", "wrecks_of"]
+__all__ = ["wrecks_of"]
 
 pytestmark = [
     pytest.mark.crash,
@@ -84,9 +83,20 @@ REPAIRS = {
 }
 
 
-@pytest.mark.parametrize("prepare", [keep_index, delete_index])
-@each_beginning
-@pytest.mark.parametrize("scenario", REPAIRS.values(), ids=REPAIRS)
+@pytest.mark.parametrize(
+    ("scenario", "begin", "prepare"),
+    [
+        pytest.param(
+            REPAIRS[name], begin, prepare, id=f"{name}-{begin.__name__}-{prepare.__name__}"
+        )
+        for name, begin, prepare in (
+            ("first", do_nothing, keep_index),
+            ("first", do_nothing, delete_index),
+            ("first", change_something_else, keep_index),
+            ("resumed", do_nothing, delete_index),
+        )
+    ],
+)
 def test_a_repair_that_died_leaves_no_file_without_its_record_and_can_be_done_again(
     scenario: Scenario, begin: Prepare, prepare: Prepare, wrecks_of: WrecksOf, tmp_path: Path
 ) -> None:

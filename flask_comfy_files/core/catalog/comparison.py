@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -26,7 +26,14 @@ _TABLES: Final = {
 }
 """What is compared: each table of the index, and by which columns its rows are known."""
 
-_Row = dict[str, Any]
+_Row = tuple[Any, ...]
+
+IsLate = Callable[[], bool]
+"""Says whether the time is over."""
+
+
+class LateError(Exception):
+    """The time was over before all was compared."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +46,9 @@ class Discrepancy:
     file_id: str | None = None
 
 
-def discrepancies(connection: sqlite3.Connection, descriptor: int | None) -> Iterator[Discrepancy]:
+def discrepancies(
+    connection: sqlite3.Connection, descriptor: int | None, is_late: IsLate
+) -> Iterator[Discrepancy]:
     """Yield the damaged lines of a document; where there are none, in what the index differs from it.
 
     The index is compared with one that is built anew, on a disk where it is large; an index in memory is
@@ -47,6 +56,7 @@ def discrepancies(connection: sqlite3.Connection, descriptor: int | None) -> Ite
 
     Raises:
         sqlite3.Error: The index cannot be read.
+        LateError: The time was over.
     """
     mark = index.read_mark(connection)
     if descriptor is None or mark is None:
@@ -57,12 +67,12 @@ def discrepancies(connection: sqlite3.Connection, descriptor: int | None) -> Ite
         with fresh.writing() as anew:
             scan = document.Scan(descriptor, header, header.end)
             anew.execute("BEGIN")
-            folding.fold(anew, _up_to(scan, mark.position))
+            folding.fold(anew, _in_time(_up_to(scan, mark.position), is_late))
             index.finish(anew)
             if scan.position < mark.position:
                 yield from _damaged_lines(descriptor, header, scan.position, mark.position)
             else:
-                yield from _differences(connection, anew)
+                yield from _differences(connection, anew, is_late)
     finally:
         fresh.close()
 
@@ -73,6 +83,13 @@ def _up_to(scan: document.Scan, position: int) -> Iterator[Line]:
             yield line
             if line.end >= position:
                 return
+
+
+def _in_time(lines: Iterator[Line], is_late: IsLate) -> Iterator[Line]:
+    for line in lines:
+        if is_late():
+            raise LateError
+        yield line
 
 
 def _damaged_lines(
@@ -97,54 +114,60 @@ def _end_of_line(descriptor: int, start: int) -> int:
     return start + len(raw.removesuffix(b"\n").removesuffix(b","))
 
 
-def _differences(connection: sqlite3.Connection, anew: sqlite3.Connection) -> Iterator[Discrepancy]:
+def _differences(
+    connection: sqlite3.Connection, anew: sqlite3.Connection, is_late: IsLate
+) -> Iterator[Discrepancy]:
     for name, (source, key) in _TABLES.items():
-        pairs = _joined(_rows(connection, source, key), _rows(anew, source, key), key)
-        for indexed, expected in pairs:
+        query = f"SELECT {', '.join(key)}, * FROM {source} ORDER BY {', '.join(key)}"
+        rows, expected_rows = connection.execute(query), anew.execute(query)
+        columns = [column[0] for column in rows.description]
+        for indexed, expected in _joined(rows, expected_rows, len(key)):
             if indexed != expected:
-                yield _difference(name, key, indexed, expected)
-
-
-def _rows(connection: sqlite3.Connection, source: str, key: tuple[str, ...]) -> Iterator[_Row]:
-    cursor = connection.execute(f"SELECT * FROM {source} ORDER BY {', '.join(key)}")
-    columns = [column[0] for column in cursor.description]
-    for row in cursor:
-        yield dict(zip(columns, row, strict=True))
+                yield _difference(name, columns, len(key), indexed, expected)
+            if is_late():
+                raise LateError
 
 
 def _joined(
-    indexed: Iterator[_Row], expected: Iterator[_Row], key: tuple[str, ...]
+    rows: Iterator[_Row], expected_rows: Iterator[_Row], width: int
 ) -> Iterator[tuple[_Row | None, _Row | None]]:
-    """Yield the rows of two sorted sources in pairs, with ``None`` where one has none."""
-    left, right = next(indexed, None), next(expected, None)
-    while left is not None or right is not None:
-        left_key = None if left is None else tuple(str(left[name]) for name in key)
-        right_key = None if right is None else tuple(str(right[name]) for name in key)
-        if right_key is None or (left_key is not None and left_key < right_key):
-            yield left, None
-            left = next(indexed, None)
-        elif left_key is None or right_key < left_key:
-            yield None, right
-            right = next(expected, None)
-        else:
+    """Yield the rows of two sorted sources in pairs, with ``None`` where one has none; their keys come first."""
+    left, right = next(rows, None), next(expected_rows, None)
+    while left is not None and right is not None:
+        if left[:width] == right[:width]:
             yield left, right
-            left, right = next(indexed, None), next(expected, None)
+            left, right = next(rows, None), next(expected_rows, None)
+        elif left[:width] < right[:width]:
+            yield left, None
+            left = next(rows, None)
+        else:
+            yield None, right
+            right = next(expected_rows, None)
+    while left is not None:
+        yield left, None
+        left = next(rows, None)
+    while right is not None:
+        yield None, right
+        right = next(expected_rows, None)
 
 
 def _difference(
-    table: str, key: tuple[str, ...], indexed: _Row | None, expected: _Row | None
+    table: str, columns: list[str], width: int, indexed: _Row | None, expected: _Row | None
 ) -> Discrepancy:
-    row = indexed or expected or {}
-    name = ", ".join(str(row[column]) for column in key)
+    row = indexed or expected or ()
+    name = ", ".join(map(str, row[:width]))
     if indexed is None:
         detail = f"it lacks {name} in {table}"
     elif expected is None:
         detail = f"it has {name} in {table}, of which the document says nothing"
     else:
-        columns = [column for column in indexed if indexed[column] != expected.get(column)]
-        detail = f"it differs from the document for {name} in {table}: {', '.join(columns)}"
-    file_id = row.get("file_id")
-    return Discrepancy(path=INDEX, detail=detail, job_id=row.get("job_id"), file_id=file_id)
+        pairs = zip(columns, indexed, expected, strict=True)
+        wrong = [column for column, old, new in pairs if old != new]
+        detail = f"it differs from the document for {name} in {table}: {', '.join(wrong)}"
+    facts = dict(zip(columns, row, strict=True))
+    return Discrepancy(
+        path=INDEX, detail=detail, job_id=facts.get("job_id"), file_id=facts.get("file_id")
+    )
 
 
 def unseen_jobs(connection: sqlite3.Connection, descriptor: int | None) -> set[str | None]:

@@ -10,7 +10,7 @@ from itertools import groupby
 from typing import Any, Final
 
 from flask_comfy_files.core.catalog import comparison, document, folding, index, queries
-from flask_comfy_files.core.catalog.comparison import Discrepancy
+from flask_comfy_files.core.catalog.comparison import Discrepancy, IsLate
 from flask_comfy_files.core.catalog.document import Header, Line
 from flask_comfy_files.core.catalog.index import Mark
 from flask_comfy_files.core.catalog.queries import AgeRow, FileRow, JobRow, Totals, TrashRow
@@ -79,9 +79,13 @@ class Reader:
         """Return files that belong to no job, in the order of their ids, from behind one on."""
         return self._records(queries.legacy_files_after(self._connection, file_id, limit))
 
-    def discrepancies(self) -> Iterator[Discrepancy]:
-        """Yield where document and index contradict each other, or themselves."""
-        return comparison.discrepancies(self._connection, self._descriptor)
+    def discrepancies(self, is_late: IsLate = lambda: False) -> Iterator[Discrepancy]:
+        """Yield where document and index contradict each other, or themselves.
+
+        Raises:
+            LateError: The time was over before that was known.
+        """
+        return comparison.discrepancies(self._connection, self._descriptor, is_late)
 
     def unseen_jobs(self) -> set[str | None]:
         """Return the jobs of changes that are being made, which no reader sees yet; ``None`` is nobody's files."""

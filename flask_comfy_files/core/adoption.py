@@ -6,10 +6,12 @@ new, so that no cleanup takes it before the time for which a new file is kept.
 
 from __future__ import annotations
 
+import itertools
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Final
 
 from flask_comfy_files.core.attribution import Candidate
 from flask_comfy_files.core.filing import Arrival, unowned_record
@@ -17,7 +19,10 @@ from flask_comfy_files.core.inspection import Failure, Identity, Inspected, insp
 from flask_comfy_files.core.layout import LEGACY, PROJECTS, is_in, is_organized
 from flask_comfy_files.core.records import Evidence, FileRecord, LeftFile, SkipReason
 
-_DEPTH = 4
+_AT_ONCE: Final = 256
+"""How many files are held in memory, without their bytes."""
+
+_DEPTH: Final = 4
 """The parts of ``projects/{project_id}/{job_id}/{name}``."""
 
 
@@ -42,15 +47,17 @@ def adopted_records(
 ) -> Iterator[Adoption | LeftFile | Failure]:
     """Yield for each path below ``projects/`` and ``legacy/`` the record its file gets, or why it gets none.
 
-    Reads all bytes of the files, so it is to be called outside of the lock, and takes no more at a time
-    than may be read at once. Whether somebody has recorded a path by then is for the caller to look up.
+    Reads all bytes of the files, so it is to be called outside of the lock. The paths may be as many as
+    there are files, and are taken a few at a time. Whether a path has a record by then is for the caller to
+    look up.
     """
-    chosen = list(paths)
-    inside = [path for path in chosen if owner_by_path(path) or is_in(path, LEGACY)]
-    inspected = dict(zip(inside, inspect_paths(root, inside, at), strict=True))
-    for path in chosen:
-        found = inspected.get(path, LeftFile(path=path, reason=SkipReason.OUTSIDE_LIBRARY))
-        yield _adopt(root, found, at) if isinstance(found, Inspected) else found
+    waiting = iter(paths)
+    while batch := list(itertools.islice(waiting, _AT_ONCE)):
+        inside = [path for path in batch if owner_by_path(path) or is_in(path, LEGACY)]
+        inspected = dict(zip(inside, inspect_paths(root, inside, at), strict=True))
+        for path in batch:
+            found = inspected.get(path, LeftFile(path=path, reason=SkipReason.OUTSIDE_LIBRARY))
+            yield _adopt(root, found, at) if isinstance(found, Inspected) else found
 
 
 def _adopt(root: str, inspected: Inspected, at: datetime) -> Adoption:

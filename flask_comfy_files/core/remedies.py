@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from flask_comfy_files.core import durable
 from flask_comfy_files.core.adoption import Adoption, adopted_records, inspect_paths
@@ -37,10 +37,10 @@ from flask_comfy_files.core.request import Request
 from flask_comfy_files.core.standing import Standing, find_standing
 from flask_comfy_files.core.trash import place_in_trash
 
-STALE = "stale"
+STALE: Final = "stale"
 """What was found does not hold any more."""
 
-ALREADY_THERE = "already_there"
+ALREADY_THERE: Final = "already_there"
 """Something stands where a file should be moved back to."""
 
 

@@ -154,7 +154,8 @@ class Verification:
                 unseen = reader.unseen_jobs()
                 for path, status in paths:
                     owner = owner_by_path(path)
-                    if (owner and owner[1]) not in unseen and reader.owner_of(path) is None:
+                    is_known = (owner and owner[1]) in unseen or reader.owner_of(path) is not None
+                    if not is_known and self._is_still_there(path, status):
                         self._take_stranger(reader, path, status, course)
             yield (batch[-1][0],)
 
@@ -171,6 +172,11 @@ class Verification:
             if len(batch) == _PAGE or course.is_late():
                 break
         return batch
+
+    def _is_still_there(self, path: str, status: os.stat_result) -> bool:
+        """Say whether a file that was seen has not left since, with its record, for the trash or another place."""
+        now = durable.find_status(self._root, path)
+        return now is not None and os.path.samestat(now, status)
 
     def _take_stranger(
         self, reader: Reader, path: str, status: os.stat_result, course: Course

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 
 from flask_comfy_files import FileManager
-from flask_comfy_files.core import course, durable, looking
+from flask_comfy_files.core import course, durable, looking, verification
 from flask_comfy_files.core.catalog import document
 from flask_comfy_files.core.errors import InvalidInputError, LibraryUnavailableError
 from flask_comfy_files.core.findings import Finding, VerifyReport
 from flask_comfy_files.core.layout import DOCUMENT, INDEX, TRASH
 from flask_comfy_files.core.records import Tally
+from flask_comfy_files.core.walking import walk
 from tests.conftest import MakeTree, OpenManager
 from tests.core.test_migration import clip, image
 from tests.crash.library_check import abandoned_by, delete_index, organize
@@ -587,6 +588,24 @@ def test_a_job_that_is_deleted_meanwhile_is_no_finding(
             other.delete_job_files("a")
 
     assert found(manager.verify_files(on_progress=delete)) == set()
+
+
+def test_a_file_that_leaves_with_its_record_after_it_was_seen_is_no_finding(
+    manager: FileManager,
+    open_manager: OpenManager,
+    root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    other = open_manager(root)
+
+    def walk_slowly(*arguments: Any) -> Iterator[Any]:
+        seen = list(walk(*arguments))
+        if arguments[1] == "projects":
+            other.delete_job_files("a")
+        yield from seen
+
+    monkeypatch.setattr(verification, "walk", walk_slowly)
+    assert found(manager.verify_files()) == set()
 
 
 def test_a_library_may_be_older_than_a_day(manager: FileManager, root: Path) -> None:

@@ -211,6 +211,28 @@ class FileManagerAPI:
         """Undo an operation; see ``FileManager.undo_operation``."""
         return self._as_json(self.manager.undo_operation(operation_id))
 
+    def verify_files_api(
+        self,
+        *,
+        read_bytes: bool = False,
+        max_seconds: float | None = None,
+        cursor: str | None = None,
+        on_progress: MigrationProgress | None = None,
+    ) -> Json:
+        """Compare document, index and files; see ``FileManager.verify_files``."""
+        report = self.manager.verify_files(
+            read_bytes=read_bytes, max_seconds=max_seconds, cursor=cursor, on_progress=on_progress
+        )
+        return self._as_json(report)
+
+    def repair_files_api(self, findings: Iterable[Mapping[str, Any]]) -> Json:
+        """Put right what was found; see ``FileManager.repair_files``."""
+        return self._as_json(self.manager.repair_files(findings))
+
+    def plan_repair_api(self, findings: Iterable[Mapping[str, Any]]) -> Json:
+        """Return what a repair would do now; nothing is changed."""
+        return self._as_json(self.manager.plan_repair(findings))
+
     def stamp_prompt_api(
         self,
         prompt: Json,

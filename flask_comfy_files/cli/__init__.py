@@ -12,6 +12,7 @@ from flask_comfy_files.cli import (
     organizing,
     trusting,
     undoing,
+    verifying,
 )
 
 
@@ -21,6 +22,7 @@ def files_group(api: FileManagerAPI) -> click.Group:
     for command in (
         *organizing.commands(api),
         *migrating.commands(api),
+        *verifying.commands(api),
         *deleting.commands(api),
         *trusting.commands(api),
         *exchanging.commands(api),

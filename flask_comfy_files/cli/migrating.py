@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 import sys
-import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from typing import Any, TextIO
 
 import click
 
 from flask_comfy_files.api import FileManagerAPI, Json
 from flask_comfy_files.cli.exits import INCOMPLETE, exits_by_error
-from flask_comfy_files.cli.printing import as_json_option, shortened, show, size_text
+from flask_comfy_files.cli.printing import (
+    as_json_option,
+    file_progress,
+    shortened,
+    show,
+    size_text,
+)
 from flask_comfy_files.core import errors
 from flask_comfy_files.core.detection import Grouping
-from flask_comfy_files.core.migration import Progress
 
 
 def commands(api: FileManagerAPI) -> list[click.Command]:
@@ -65,7 +67,7 @@ def _migrate(api: FileManagerAPI) -> click.Command:
         if dry_run:
             show(api.plan_migration_api(**asked), as_json, _describe_plan)
             return
-        with _progress(is_wanted=not quiet) as progress:
+        with file_progress("Migrating", is_wanted=not quiet) as progress:
             answer = api.migrate_legacy_files_api(**asked, on_progress=progress)
         show(answer, as_json, _describe_migrated)
         if answer["failed"]:
@@ -111,32 +113,6 @@ def _read_json(source: TextIO) -> Any:
         return json.load(source)
     except (ValueError, RecursionError) as error:
         raise errors.InvalidInputError("--jobs", source.name, f"is no JSON: {error}") from None
-
-
-@contextmanager
-def _progress(*, is_wanted: bool) -> Iterator[Progress | None]:
-    """Show a bar with rate and time left on a terminal while the work goes on, and nothing elsewhere."""
-    if not is_wanted or not sys.stderr.isatty():
-        yield None
-        return
-    began_at = time.monotonic()
-    with ExitStack() as stack:
-        bar: Any = None
-
-        def advance(done: int, total: int, size: int) -> None:
-            nonlocal bar
-            elapsed_s = max(time.monotonic() - began_at, 1e-3)
-            rate = f"{done / elapsed_s:.0f} files/s, {size_text(int(size / elapsed_s))}/s"
-            if bar is None:  # not before it is known that there is something to do
-                bar = stack.enter_context(
-                    click.progressbar(
-                        length=total, label=f"Migrating, {rate}", file=sys.stderr, show_pos=True
-                    )
-                )
-            bar.label = f"Migrating, {rate}"
-            bar.update(done - bar.pos)
-
-        yield advance
 
 
 def _describe_plan(answer: Json) -> list[str]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
-from typing import Final
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, Final
 
 import click
 
@@ -45,6 +47,34 @@ def size_text(size: int) -> str:
             break
         amount /= 1024
     return f"{size} bytes" if unit == "bytes" else f"{amount:.1f} {unit}"
+
+
+@contextmanager
+def file_progress(
+    label: str, *, is_wanted: bool
+) -> Iterator[Callable[[int, int, int], None] | None]:
+    """Show a bar with rate and time left on a terminal while the work goes on, and nothing elsewhere."""
+    if not is_wanted or not sys.stderr.isatty():
+        yield None
+        return
+    began_at = time.monotonic()
+    with ExitStack() as stack:
+        bar: Any = None
+
+        def advance(done: int, total: int, size: int) -> None:
+            nonlocal bar
+            elapsed_s = max(time.monotonic() - began_at, 1e-3)
+            rate = f"{done / elapsed_s:.0f} files/s, {size_text(int(size / elapsed_s))}/s"
+            if bar is None:  # not before it is known that there is something to do
+                bar = stack.enter_context(
+                    click.progressbar(
+                        length=total, label=f"{label}, {rate}", file=sys.stderr, show_pos=True
+                    )
+                )
+            bar.label = f"{label}, {rate}"
+            bar.update(done - bar.pos)
+
+        yield advance
 
 
 def shortened(lines: list[str]) -> list[str]:

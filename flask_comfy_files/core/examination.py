@@ -85,7 +85,7 @@ def _sort_in(root: str, record: FileRecord, examined: Examined) -> None:
         return
     try:
         status = durable.find_status(root, record.path)
-        reason = _why_unseen(root, record) if status is None else why_held(root, record, status)
+        reason = why_unseen(root, record.path) if status is None else why_held(root, record, status)
     except OSError as error:
         failure = Failure(record.path, record.file_size, error).as_left()
         examined.failed.append((record, failure))
@@ -98,9 +98,9 @@ def _sort_in(root: str, record: FileRecord, examined: Examined) -> None:
         examined.doomed.append(record)
 
 
-def _why_unseen(root: str, record: FileRecord) -> SkipReason | None:
+def why_unseen(root: str, path: str) -> SkipReason | None:
     """Say why a file that we do not see need not be gone: a link stands in the place of a folder above it."""
-    folder, _ = split(record.path)
+    folder, _ = split(path)
     while folder:
         status = durable.find_status(root, folder)
         if status is not None:

@@ -52,6 +52,7 @@ LONGEST_NAME: Final = 255  # bytes, NAME_MAX of every file system we know
 
 _IDENTIFIER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*", re.ASCII)
 _TARGET_ENDING: Final = re.compile(r"_([0-9]{1,11})_([0-9a-z]+)(?:_[0-9]+)*", re.ASCII)
+_ORGANIZED_NAME: Final = re.compile(r"(.+)_[0-9]+_[0-9a-z]+(?:_[0-9]+)?(?:\.[^.]*)?\Z", re.ASCII)
 _WINDOWS_DEVICES: Final = frozenset(
     ["CON", "PRN", "AUX", "NUL"] + [f"{port}{n}" for port in ("COM", "LPT") for n in range(10)],
 )
@@ -240,6 +241,12 @@ def read_target_name(job_id: str, name: str) -> NameFacts | None:
 def older_document(generation: int) -> str:
     """Return where a document is kept once it was written anew."""
     return f"{OLDER_DOCUMENTS}/{generation}.json"
+
+
+def job_of_name(name: str) -> str | None:
+    """Return the job whose organized file has such a name, or ``None`` where it is no job's."""
+    match = _ORGANIZED_NAME.match(name)
+    return None if match is None else match[1]
 
 
 def copy_name(folder: str, file_id: str) -> str:

@@ -63,12 +63,25 @@ def list_folder(root: str, folder: str) -> list[tuple[str, os.stat_result]]:
         OSError: It is not there, or cannot be read.
     """
     with open_folder(root, folder) as descriptor:
-        # Not of our own user: then the folder's time of access may show that it was read.
-        with contextlib.suppress(PermissionError):
-            fcntl.fcntl(
-                descriptor, fcntl.F_SETFL, fcntl.fcntl(descriptor, fcntl.F_GETFL) | os.O_NOATIME
-            )
         return [
             (name, os.stat(name, dir_fd=descriptor, follow_symlinks=False))
-            for name in os.listdir(descriptor)
+            for name in _names_in(descriptor)
         ]
+
+
+def sorted_names(root: str, folder: str) -> list[str]:
+    """Return the names in a folder, sorted; looking leaves no trace on the disk.
+
+    Raises:
+        OSError: It is not there, or cannot be read.
+    """
+    with open_folder(root, folder) as descriptor:
+        return sorted(_names_in(descriptor))
+
+
+def _names_in(descriptor: int) -> list[str]:
+    # Not of our own user: then the folder's time of access may show that it was read.
+    with contextlib.suppress(PermissionError):
+        flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
+        fcntl.fcntl(descriptor, fcntl.F_SETFL, flags | os.O_NOATIME)
+    return os.listdir(descriptor)

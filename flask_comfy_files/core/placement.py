@@ -197,10 +197,15 @@ def _remove_copies(root: str, copies: Sequence[str]) -> None:
     """Remove copies that were announced; of what an announcement says, only what can be a copy."""
     for path in copies:
         folder, name = split(path)
-        if _COPY_NAME.fullmatch(name) is None:
+        if not is_copy(name):
             continue
         with contextlib.suppress(FileNotFoundError), durable.open_folder(root, folder) as parent:
             durable.remove(parent, name)
+
+
+def is_copy(name: str) -> bool:
+    """Say whether a name is that of a copy on its way into the library."""
+    return _COPY_NAME.fullmatch(name) is not None
 
 
 def _copy_over(root: str, stored: Stored) -> None:

@@ -31,6 +31,10 @@ LARGEST_BODY_BYTES: Final = 4 * 1024**2
 
 MOST_FILES: Final = 20_000
 
+VERIFY_SECONDS: Final = 10
+MOST_VERIFY_SECONDS: Final = 25
+"""Below the 30 s after which gunicorn takes a worker for dead."""
+
 
 class _Job(Schema):
     """What a completion and an organize call have in common."""
@@ -170,6 +174,37 @@ class AssignBody(Schema):
     )
     job_id = fields.String(required=True)
     project_id = fields.String(load_default=None, allow_none=True)
+
+
+class VerifyBody(Schema):
+    """``POST /verify``; what a cursor may be is checked in the core."""
+
+    class Meta:
+        """A misspelled key must not pass for one that was left out."""
+
+        unknown = RAISE
+
+    read_bytes = _Flag(load_default=False)
+    max_seconds = fields.Integer(
+        strict=True,
+        load_default=VERIFY_SECONDS,
+        validate=validate.Range(min=1, max=MOST_VERIFY_SECONDS),
+    )
+    cursor = fields.String(load_default=None, allow_none=True)
+
+
+class RepairBody(Schema):
+    """``POST /repair``; what a finding may be is checked in the core."""
+
+    class Meta:
+        """A misspelled key must not pass for one that was left out."""
+
+        unknown = RAISE
+
+    findings = fields.List(
+        fields.Raw(allow_none=True), required=True, validate=validate.Length(max=MOST_FILES)
+    )
+    dry_run = _Flag(load_default=False)
 
 
 class DeleteQuery(Schema):

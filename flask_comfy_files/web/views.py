@@ -30,9 +30,11 @@ from flask_comfy_files.web.schemas import (
     OperationsQuery,
     OrganizeBody,
     PlanBody,
+    RepairBody,
     StampBody,
     UndoBody,
     UpdateBody,
+    VerifyBody,
     body_parser,
     read_body,
 )
@@ -149,6 +151,18 @@ def undo_operation(api: FileManagerAPI, operation_id: str) -> Json:
     _require_no_query()
     act = api.plan_undo_api if _is_undo_rehearsal() else api.undo_operation_api
     return act(operation_id)
+
+
+def verify(api: FileManagerAPI) -> Json:
+    """Compare document, index and files."""
+    return api.verify_files_api(**body_parser.parse(VerifyBody(), request, location="json"))
+
+
+def repair(api: FileManagerAPI) -> Json:
+    """Put right what a verification has found, or say what would be done."""
+    said = body_parser.parse(RepairBody(), request, location="json")
+    act = api.plan_repair_api if said["dry_run"] else api.repair_files_api
+    return act(said["findings"])
 
 
 def get_project(api: FileManagerAPI, project_id: str) -> Json:
@@ -276,6 +290,8 @@ ROUTES: Final = (
     Route("POST", "/migrate", Action.WRITE, migrate),
     Route("GET", "/legacy", Action.READ, get_legacy),
     Route("POST", "/legacy/assign", Action.WRITE, assign_legacy),
+    Route("POST", "/verify", Action.READ, verify),
+    Route("POST", "/repair", Action.WRITE, repair),
     Route("GET", "/trash", Action.READ, get_trash),
     Route("DELETE", "/trash", Action.DESTROY, empty_trash),
     Route("POST", "/cleanup", Action.DELETE, cleanup, _cleans_up),

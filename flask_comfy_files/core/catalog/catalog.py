@@ -187,6 +187,10 @@ class Catalog:
         except OSError as error:
             durable.refuse("Changing the library in", "", error)
 
+    def distrust_index(self) -> None:
+        """Use the index that is there now no more; the next change makes it anew from the document."""
+        self._index.distrust()
+
     def _index_failed(self, action: str, error: sqlite3.Error) -> StorageError:
         if getattr(error, "sqlite_errorcode", None) not in _BUSY_CODES:
             self._index.distrust()

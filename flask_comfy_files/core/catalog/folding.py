@@ -143,6 +143,8 @@ def _overlay_file(
 ) -> None:
     if "same_file_as" in overlay:
         _share_or_not(connection, file_id, overlay["same_file_as"], counted)
+    if "file_size" in overlay:
+        _resize(connection, file_id, overlay["file_size"], counted)
     path = os.fsencode(overlay["path"]) if "path" in overlay else None
     for table in ("files", "trashed"):
         query = f"SELECT overlay FROM {table} WHERE file_id = ?"
@@ -153,6 +155,26 @@ def _overlay_file(
                 f"UPDATE {table} SET overlay = ?, path = coalesce(?, path) WHERE file_id = ?",
                 (json.dumps(after), path, file_id),
             )
+
+
+def _resize(connection: sqlite3.Connection, file_id: str, size: int, counted: Counted) -> None:
+    """Take in that a file has another size than it was recorded with."""
+    query = "SELECT job_id, file_type, file_size, same_file_as FROM files WHERE file_id = ?"
+    for job_id, file_type, before, same_file_as in connection.execute(query, (file_id,)).fetchall():
+        change = size - before
+        counted_change = change if same_file_as is None else 0
+        job = connection.execute(
+            "UPDATE jobs SET total_size = total_size + ?, counted_size = counted_size + ?"
+            " WHERE job_id = ? RETURNING project_id",
+            (change, counted_change, job_id),
+        ).fetchone()
+        counted.add_files(job[0] if job else "", file_type, 0, counted_change)
+    for table in ("files", "trashed"):
+        connection.execute(
+            f"UPDATE {table} SET file_size = ?1,"
+            " counted_size = CASE WHEN same_file_as IS NULL THEN ?1 ELSE 0 END WHERE file_id = ?2",
+            (size, file_id),
+        )
 
 
 def _withdraw(connection: sqlite3.Connection, file_id: str, counted: Counted) -> None:

@@ -233,13 +233,11 @@ class Index:
 class MemoryIndex:
     """An index of this process alone, for readers who may not write one and for as long as there is none."""
 
-    def __init__(self) -> None:
-        """Make an empty index."""
+    def __init__(self, place: str = ":memory:") -> None:
+        """Make an empty index; in the place ``""`` SQLite puts on a disk what is more than a little."""
         # A thread may ask again while it reads.
         self._lock = threading.RLock()
-        self._connection = sqlite3.connect(
-            ":memory:", isolation_level=None, check_same_thread=False
-        )
+        self._connection = sqlite3.connect(place, isolation_level=None, check_same_thread=False)
         self._connection.executescript(_SCHEMA)
 
     @contextlib.contextmanager

@@ -219,6 +219,40 @@ def is_file_id(connection: sqlite3.Connection, file_id: str) -> bool:
     return bool(connection.execute(query, (file_id,)).fetchone()[0])
 
 
+def legacy_files_after(connection: sqlite3.Connection, file_id: str, limit: int) -> list[FileRow]:
+    """Return files that belong to no job, in the order of their ids, from behind one on."""
+    # The plus keeps SQLite from sorting all of them, each time, by the index of jobs.
+    query = (
+        f"SELECT {_FILE_COLUMNS} FROM files WHERE +job_id IS NULL AND file_id > ?"
+        " ORDER BY file_id LIMIT ?"
+    )
+    return [_file_row(row) for row in connection.execute(query, (file_id, limit))]
+
+
+def jobs_from(connection: sqlite3.Connection, job_id: str, limit: int) -> list[str]:
+    """Return the ids of jobs with files, in their order, from one on."""
+    query = "SELECT job_id FROM jobs WHERE job_id >= ? AND file_count ORDER BY job_id LIMIT ?"
+    return [row[0] for row in connection.execute(query, (job_id, limit))]
+
+
+def trash_from(
+    connection: sqlite3.Connection, job_id: str, entry: str, limit: int
+) -> list[tuple[str, str]]:
+    """Return the deletions in the trash as job id and entry, in their order, from one on."""
+    query = (
+        "SELECT job_id, entry FROM trash WHERE (job_id, entry) >= (?, ?) ORDER BY job_id, entry"
+        " LIMIT ?"
+    )
+    return connection.execute(query, (job_id, entry, limit)).fetchall()
+
+
+def find_trashed(connection: sqlite3.Connection, file_id: str) -> tuple[str, FileRow] | None:
+    """Return a file in the trash by its id, behind the entry in which it rests."""
+    query = f"SELECT entry, {_FILE_COLUMNS} FROM trashed WHERE file_id = ?"
+    row = connection.execute(query, (file_id,)).fetchone()
+    return None if row is None else (row[0], _file_row(row[1:]))
+
+
 def files_named(connection: sqlite3.Connection, original_path: str) -> list[FileRow]:
     """Return all files that ComfyUI wrote under a path, oldest first."""
     # Not by rowid: a row that was in the trash meanwhile stands last in its table.

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from flask_comfy_files.core.catalog import (
     compaction,
+    comparison,
     document,
     folding,
     index,
@@ -20,6 +21,7 @@ from flask_comfy_files.core.catalog import (
     retelling,
 )
 from flask_comfy_files.core.catalog.compaction import Compacted
+from flask_comfy_files.core.catalog.comparison import Discrepancy, IsLate
 from flask_comfy_files.core.catalog.document import Change, Header, Line
 from flask_comfy_files.core.catalog.index import Mark
 from flask_comfy_files.core.catalog.operations import OperationRow
@@ -72,6 +74,35 @@ class Reader:
     def trashed_files(self, job_id: str, entry: str) -> tuple[FileRecord, ...]:
         """Return the files that were deleted with a job, as they were before."""
         return self._records(queries.trashed_files(self._connection, job_id, entry))
+
+    def find_trashed(self, file_id: str) -> tuple[str, FileRecord] | None:
+        """Return a file in the trash by its id, behind the id of the operation that deleted it."""
+        found = queries.find_trashed(self._connection, file_id)
+        return None if found is None else (found[0], self._records([found[1]])[0])
+
+    def jobs_from(self, job_id: str, limit: int) -> list[str]:
+        """Return the ids of jobs with files, in their order, from one on."""
+        return queries.jobs_from(self._connection, job_id, limit)
+
+    def trash_from(self, job_id: str, entry: str, limit: int) -> list[tuple[str, str]]:
+        """Return the deletions in the trash as job id and entry, in their order, from one on."""
+        return queries.trash_from(self._connection, job_id, entry, limit)
+
+    def legacy_files_after(self, file_id: str, limit: int) -> tuple[FileRecord, ...]:
+        """Return files that belong to no job, in the order of their ids, from behind one on."""
+        return self._records(queries.legacy_files_after(self._connection, file_id, limit))
+
+    def discrepancies(self, is_late: IsLate = lambda: False) -> Iterator[Discrepancy]:
+        """Yield where document and index contradict each other, or themselves.
+
+        Raises:
+            LateError: The time was over before that was known.
+        """
+        return comparison.discrepancies(self._connection, self._descriptor, is_late)
+
+    def unseen_jobs(self) -> set[str | None]:
+        """Return the jobs of changes that are being made, which no reader sees yet; ``None`` is nobody's files."""
+        return comparison.unseen_jobs(self._connection, self._descriptor)
 
     def sharers_of(self, file_id: str) -> list[str]:
         """Return the ids of the files that share a file's bytes, those in the trash last."""

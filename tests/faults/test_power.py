@@ -47,7 +47,7 @@ from tests.trees import read_tree, recording, write_tree
 pytestmark = pytest.mark.faults
 
 EVERY_POINT = os.environ.get("EVERY_POINT") == "1"
-POINTS = 5
+POINTS = 10
 """How many the quick form takes of each work on each file system, beside the one after the answer."""
 
 SYNCS = frozenset({"fsync", "fdatasync"})

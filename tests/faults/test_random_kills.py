@@ -29,6 +29,7 @@ KILLS = 10
 """Of each seed; then a new library begins, for checking one takes the longer the more it holds."""
 
 FILES_A_JOB = 2
+NEXT = "pv_00001_.png"
 
 Round = Sequence[str]
 """The jobs of one round: the first four are everybody's, the other two are older."""
@@ -100,13 +101,17 @@ def remove_untold_folders(root: Path) -> None:
 
 
 def check(root: Path, inputs: Counter[str], answered: set[tuple[str, str]]) -> None:
-    """Expect nothing to be lost; after the next change also nothing twice, and all that was ever answered."""
+    """Expect nothing to be lost; after the next change also nothing twice, and all that was ever answered.
+
+    The file of that change is one of the inputs from then on.
+    """
     lost = inputs - Counter(found(root).values())
     assert not lost, lost
+    inputs += checksums_of([NEXT])
+    write_tree(root, {f"next/{sum(inputs.values())}.png": recording(NEXT)})
     with open_library(root) as manager:
-        manager.cleanup_old_files(
-            NEVER_DAYS
-        )  # which also removes folders that a crash has left empty
+        assert manager.organize_output("next").moved.files == 1
+    remove_untold_folders(root)
     assert Counter(found(root).values()) == inputs
     assert_sound(root)
     told = fold(changes_of(root))

@@ -74,7 +74,8 @@ class Verifying(Base):
             LibraryUnavailableError: The library cannot be changed.
             LockTimeoutError: Somebody else kept the library busy.
         """
-        return Repair(self._root, self._catalog, self._clock).run(require_findings(findings))
+        chosen = require_findings(findings)
+        return self._kept(Repair(self._root, self._catalog, self._clock).run(chosen))
 
 
 def _require_seconds(max_seconds: Any) -> float | None:

@@ -25,7 +25,8 @@ check: .venv/dev.stamp  ## lint, types, and the tests with the lowest allowed de
 test-faults: .venv/test.stamp  ## run the tests that need root, strace or mounts
 	PYTHON=$(RUN)/python sh tests/faults/run.sh
 
-test-faults-all: .venv/test.stamp  ## the same, with a power cut before every single call
+test-faults-all: .venv/test.stamp  ## the same, with a power cut before every call and damage at every byte
+	EVERY_POINT=1 $(RUN)/python -m pytest tests/properties/test_damage.py
 	EVERY_POINT=1 PYTHON=$(RUN)/python sh tests/faults/run.sh
 
 clean:  ## remove everything that was built or cached

@@ -40,6 +40,8 @@ from tests.crash.library_check import (
     organize,
 )
 from tests.crash.test_migration import ASSIGNMENTS, MIGRATIONS
+from tests.crash.test_undo import SCENARIOS as UNDOS
+from tests.crash.test_undo import Undoing
 from tests.faults.ground import Hearing
 from tests.faults.power import FILE_SYSTEMS, Disk, mounted
 from tests.faults.tracing import Call, traced
@@ -83,6 +85,9 @@ WORK = {
     "clean up": Work(DELETIONS["cleanup"]),
     "migrate": Work(MIGRATIONS["first"]),
     "assign": Work(ASSIGNMENTS["first"]),
+    "undo organizing": Work(UNDOS["organize"]),
+    "undo undoing": Work(UNDOS["undo of organize"]),
+    "undo migrating": Work(UNDOS["migrate"]),
     "pend": Work(SCENARIOS["pending job recorded"]),
     "retry": Work(SCENARIOS["pending job retried"]),
     "recover": Work(SCENARIOS["recovery"], is_interrupted=True),
@@ -209,6 +214,8 @@ class Bench(Hearing):
     def _doomed(self) -> Sequence[str]:
         """The jobs of which nothing has to be left."""
         scenario = self._scenario
+        if isinstance(scenario, Undoing):
+            return ["job_1", ""]  # an undone record has gone, and its file lies where it came from
         return scenario.jobs if isinstance(scenario, Deletion) and scenario.end == "gone" else ()
 
     def make_another_change(self) -> None:

@@ -228,9 +228,7 @@ class Catalog:
     def _open(self, stack: contextlib.ExitStack) -> Writer:
         session = self._open_session(stack)
         if self._is_suspect:
-            scan = document.Scan(session.descriptor, session.header, session.header.end)
-            collections.deque(scan, maxlen=0)
-            document.require_torn_at_most(scan)
+            _require_sound(session.descriptor, session.header)
             self._is_suspect = False
         try:
             connection = self._current_index(stack, session)
@@ -345,6 +343,21 @@ class Catalog:
         self._identity.require_same(header)
         return Session(descriptor, header, 0, 0)
 
+    def examine(self) -> None:
+        """Read the whole document, so that the next change mends it also where the index leads past the damage.
+
+        Raises:
+            LibraryUnavailableError: It cannot be read.
+        """
+        with document.open_document(self._root) as descriptor:
+            if descriptor is None:
+                return
+            try:
+                _require_sound(descriptor, document.read_header(descriptor))
+            except DocumentDamagedError as error:
+                _log.warning("%s", error)
+                self._is_suspect = True
+
     def adopt(self) -> None:
         """Say that what is there is the library that belongs here; where nothing is, begin one.
 
@@ -366,6 +379,17 @@ class Catalog:
     def mark_disk(self, writer: Writer) -> None:
         """Name the library on its disk; to be done before the first file is moved."""
         self._identity.write_sentinel(writer.library_id)
+
+
+def _require_sound(descriptor: int, header: Header) -> None:
+    """Read a whole document.
+
+    Raises:
+        DocumentDamagedError: It is damaged before its end.
+    """
+    scan = document.Scan(descriptor, header, header.end)
+    collections.deque(scan, maxlen=0)
+    document.require_torn_at_most(scan)
 
 
 def _is_usable(mark: Mark | None, header: Header, descriptor: int) -> bool:

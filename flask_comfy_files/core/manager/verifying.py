@@ -73,8 +73,10 @@ class Verifying(Base):
             InvalidInputError: A finding is none.
             LibraryUnavailableError: The library cannot be changed.
             LockTimeoutError: Somebody else kept the library busy.
+            OutOfSpaceError: The records would not fit; nothing was changed.
         """
         chosen = require_findings(findings)
+        self._require_room(lambda _: len(chosen))
         return self._kept(Repair(self._root, self._catalog, self._clock).run(chosen))
 
 

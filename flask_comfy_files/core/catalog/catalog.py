@@ -54,7 +54,8 @@ class Catalog:
         self._identity = Identity(root, pinned_library_id)
         self._index = index.Index(file_path(root, INDEX))
         self._unindexed = Unindexed(root)
-        self._is_suspect = False
+        self.is_suspect = False
+        """Whether the document is to be read as a whole before the index is believed again."""
 
     def close(self) -> None:
         """Close what is open; the catalog can still be used and opens it again."""
@@ -75,7 +76,7 @@ class Catalog:
             with self._answering() as reader:
                 yield reader
         except DocumentDamagedError:
-            self._is_suspect = (
+            self.is_suspect = (
                 True  # the index leads past the damage, so that a change may not meet it
             )
             raise
@@ -150,7 +151,7 @@ class Catalog:
 
     def is_behind(self) -> bool:
         """Say whether a change would let readers see more: there are lines behind the index, none, or damage."""
-        if self._is_suspect:
+        if self.is_suspect:
             return True
         try:
             with document.open_document(self._root) as descriptor:
@@ -222,14 +223,14 @@ class Catalog:
                 return writer
         except DocumentDamagedError as error:
             rescue.rebuild(self._root, self._identity, self._index, error.problem)
-        self._is_suspect = False
+        self.is_suspect = False
         return self._open(stack)
 
     def _open(self, stack: contextlib.ExitStack) -> Writer:
         session = self._open_session(stack)
-        if self._is_suspect:
+        if self.is_suspect:
             _require_sound(session.descriptor, session.header)
-            self._is_suspect = False
+            self.is_suspect = False
         try:
             connection = self._current_index(stack, session)
         except sqlite3.Error:
@@ -344,11 +345,7 @@ class Catalog:
         return Session(descriptor, header, 0, 0)
 
     def examine(self) -> None:
-        """Read the whole document, so that the next change mends it also where the index leads past the damage.
-
-        Raises:
-            LibraryUnavailableError: It cannot be read.
-        """
+        """Read the whole document, so that the next change mends it also where the index leads past the damage."""
         with document.open_document(self._root) as descriptor:
             if descriptor is None:
                 return
@@ -356,7 +353,7 @@ class Catalog:
                 _require_sound(descriptor, document.read_header(descriptor))
             except DocumentDamagedError as error:
                 _log.warning("%s", error)
-                self._is_suspect = True
+                self.is_suspect = True
 
     def adopt(self) -> None:
         """Say that what is there is the library that belongs here; where nothing is, begin one.

@@ -79,10 +79,14 @@ def adopt_lost(root: str, catalog: Catalog, max_seconds: float) -> None:
             if time.monotonic() > deadline:
                 return
         write_note(root, REBUILD, {**note, "is_finished": True})
+    # Where nothing was lost, nobody needs to hear of it: a crash came, and the index was gone.
+    is_telling = note["kept_as"] or note["lost"] or note["adopted"]
     folder, name = split(INDEX_BEFORE)
     with durable.open_folder(root, folder) as parent:
         for ending in ("", "-wal", "-shm"):
             durable.remove(parent, name + ending)
+        if not is_telling:
+            durable.remove(parent, split(REBUILD)[1])
     _log.warning("%d files without a record were adopted below %s", note["adopted"], root)
 
 

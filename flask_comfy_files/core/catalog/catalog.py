@@ -124,7 +124,7 @@ class Catalog:
         try:
             with contextlib.ExitStack() as attempt:
                 connection = attempt.enter_context(self._index.reading())
-                if _is_usable(index.read_mark(connection), header, descriptor):
+                if index.is_usable(index.read_mark(connection), header, descriptor):
                     stack.push(attempt.pop_all())
                     return connection
         except sqlite3.Error as error:
@@ -163,6 +163,8 @@ class Catalog:
                     return mark is None or mark.position + len(document.CLOSING) != size
         except (sqlite3.Error, DocumentDamagedError):
             return True
+        except OSError as error:
+            durable.refuse("Reading the library in", "", error)
 
     @contextlib.contextmanager
     def changing(self, lock_timeout_s: float | None = None) -> Iterator[Writer]:
@@ -243,7 +245,7 @@ class Catalog:
         with contextlib.ExitStack() as attempt:
             connection = attempt.enter_context(self._index.writing())
             mark = index.read_mark(connection)
-            if mark is None or not _is_usable(mark, session.header, session.descriptor):
+            if mark is None or not index.is_usable(mark, session.header, session.descriptor):
                 self._require_all_changes(session, mark)
                 message = "the index reflects another document"
                 raise sqlite3.DatabaseError(message)
@@ -256,7 +258,7 @@ class Catalog:
         """Refuse a document from which changes have vanished, as far as there is an index to tell."""
         with contextlib.suppress(sqlite3.Error), self._index.reading() as connection:
             mark = index.read_mark(connection)
-            if not _is_usable(mark, session.header, session.descriptor):
+            if not index.is_usable(mark, session.header, session.descriptor):
                 self._require_all_changes(session, mark)
 
     def _require_all_changes(self, session: Session, mark: Mark | None) -> None:
@@ -354,6 +356,8 @@ class Catalog:
             except DocumentDamagedError as error:
                 _log.warning("%s", error)
                 self.is_suspect = True
+            except OSError as error:
+                durable.refuse("Reading", DOCUMENT, error)
 
     def adopt(self) -> None:
         """Say that what is there is the library that belongs here; where nothing is, begin one.
@@ -387,10 +391,3 @@ def _require_sound(descriptor: int, header: Header) -> None:
     scan = document.Scan(descriptor, header, header.end)
     collections.deque(scan, maxlen=0)
     document.require_torn_at_most(scan)
-
-
-def _is_usable(mark: Mark | None, header: Header, descriptor: int) -> bool:
-    """Say whether an index reflects this document, at least up to where it reaches."""
-    if mark is None or (mark.library_id, mark.generation) != (header.library_id, header.generation):
-        return False
-    return os.pread(descriptor, len(mark.tail), mark.position - len(mark.tail)) == mark.tail

@@ -10,11 +10,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from flask_comfy_files.core import durable
-from flask_comfy_files.core.errors import LibraryUnavailableError, StorageError
 from flask_comfy_files.core.examination import why_unseen
 from flask_comfy_files.core.findings import Finding, FindingKind
 from flask_comfy_files.core.inspection import Failure, why_not_regular
-from flask_comfy_files.core.layout import INDEX, LEGACY, is_in, is_organized, split
+from flask_comfy_files.core.layout import LEGACY, is_in, is_organized, split
 from flask_comfy_files.core.placement import modified_at
 from flask_comfy_files.core.records import FileRecord, LeftFile, SkipReason
 
@@ -69,11 +68,6 @@ def audit(root: str, resting: Resting, scrutiny: Scrutiny, is_late: IsLate) -> A
     except _LateError:
         return None
     return result
-
-
-def is_of_index(error: StorageError) -> bool:
-    """Say whether an error tells that the index cannot be read, which is to be found and not to stop anything."""
-    return not isinstance(error, LibraryUnavailableError) and INDEX in error.path
 
 
 def is_at_home(record: FileRecord) -> bool:

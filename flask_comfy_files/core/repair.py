@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from flask_comfy_files.core import durable
-from flask_comfy_files.core.auditing import is_of_index
 from flask_comfy_files.core.catalog.catalog import Catalog
+from flask_comfy_files.core.catalog.index import is_failure_of_index
 from flask_comfy_files.core.catalog.session import Writer
 from flask_comfy_files.core.errors import ChecksumMismatchError, InvalidInputError, StorageError
 from flask_comfy_files.core.findings import Finding, FindingKind, LeftFinding, RepairReport
@@ -197,7 +197,7 @@ class Repair:
             with reading(self._root, self._catalog) as reader:
                 found = next(reader.discrepancies(), None)
         except StorageError as error:
-            if not is_of_index(error):
+            if not is_failure_of_index(error):
                 raise
             return None
         if found is None:

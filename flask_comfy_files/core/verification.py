@@ -18,9 +18,10 @@ from typing import Final
 
 from flask_comfy_files.core import durable
 from flask_comfy_files.core.adoption import owner_by_path
-from flask_comfy_files.core.auditing import Audit, Resting, Scrutiny, audit, is_of_index
+from flask_comfy_files.core.auditing import Audit, Resting, Scrutiny, audit
 from flask_comfy_files.core.catalog.catalog import Catalog
 from flask_comfy_files.core.catalog.comparison import LateError
+from flask_comfy_files.core.catalog.index import is_failure_of_index
 from flask_comfy_files.core.catalog.session import Reader
 from flask_comfy_files.core.course import (
     Course,
@@ -127,7 +128,7 @@ class Verification:
         except LateError:
             course.failed.append(LeftFile(path=INDEX, reason="it could not be compared in time"))
         except StorageError as error:
-            if not is_of_index(error):
+            if not is_failure_of_index(error):
                 raise
             course.findings.append(index_finding(INDEX, str(error)))
         else:

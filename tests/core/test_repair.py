@@ -628,7 +628,10 @@ def test_a_repair_can_be_undone_and_that_as_well(root: Path, manager: FileManage
     (root / SECOND).unlink()
     write_tree(root, {f"projects/default/a/{'a'}_1770091506_text.txt": b"untracked"})
     before = outputs(root)
-    report = repaired(manager, "untracked", "changed", "missing")
+    findings = list(manager.verify_files(read_bytes=True))
+    kinds = ["changed", "missing", "untracked"]
+    assert sorted(finding.kind for finding in findings) == kinds
+    report = manager.repair_files(findings)
     assert report.operation_id is not None
     after = {job: manager.get_job_files(job) for job in ("a", "b")}
     assert after != tracked
@@ -636,8 +639,8 @@ def test_a_repair_can_be_undone_and_that_as_well(root: Path, manager: FileManage
     assert (undone.undone.files, undone.skipped, undone.failed) == (3, (), ())
     assert {job: manager.get_job_files(job) for job in ("a", "b")} == tracked
     assert outputs(root) == before
-    kinds = sorted(finding.kind for finding in manager.verify_files(read_bytes=True))
-    assert kinds == ["changed", "missing", "untracked"]
+    found_again = manager.verify_files(read_bytes=True)
+    assert sorted(finding.kind for finding in found_again) == kinds
     assert manager.undo_operation(report.operation_id) == undone
     again = manager.undo_operation(str(undone.operation_id))
     assert again.undone.files == 3

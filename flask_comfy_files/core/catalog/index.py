@@ -17,6 +17,8 @@ from typing import Any, Final
 
 from flask_comfy_files.core.catalog import operations
 from flask_comfy_files.core.catalog.document import Header
+from flask_comfy_files.core.errors import StorageError
+from flask_comfy_files.core.layout import INDEX
 
 VERSION: Final = 5
 _BUSY_TIMEOUT_S: Final = 5.0
@@ -104,6 +106,11 @@ CREATE INDEX IF NOT EXISTS files_by_original_path ON files (original_path);
 CREATE INDEX IF NOT EXISTS files_sharing ON files (same_file_as) WHERE same_file_as IS NOT NULL;
 CREATE INDEX IF NOT EXISTS single_files ON files (original_path) WHERE is_single;
 {operations.INDEXES}"""
+
+
+def is_failure_of_index(error: StorageError) -> bool:
+    """Say whether an error tells that the index cannot be used, which the next call does without."""
+    return type(error) is StorageError and INDEX in error.path
 
 
 @dataclass(frozen=True, slots=True)

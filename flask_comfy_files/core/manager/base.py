@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import inspect
 import logging
 import os
 from collections.abc import Callable, Iterator
@@ -12,12 +14,13 @@ from typing import Any, Protocol, Self, TypeVar
 
 from flask_comfy_files.config import Settings
 from flask_comfy_files.core.catalog.catalog import Catalog
+from flask_comfy_files.core.catalog.index import is_failure_of_index
 from flask_comfy_files.core.catalog.session import Reader
 from flask_comfy_files.core.cleanup import Cleanup, Retention
 from flask_comfy_files.core.comfyui import ComfyUI
 from flask_comfy_files.core.completion import Completion
 from flask_comfy_files.core.deletion import Deletion
-from flask_comfy_files.core.errors import ComfyFilesError
+from flask_comfy_files.core.errors import ComfyFilesError, StorageError
 from flask_comfy_files.core.importing import Importing
 from flask_comfy_files.core.migration import Migration
 from flask_comfy_files.core.operations import keep_report
@@ -46,8 +49,33 @@ class Report(Protocol):
 Answer = TypeVar("Answer", bound=Report)
 
 
+def _asked_again(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a method that is called once more when the index fails it; what it has done is not done twice."""
+
+    @functools.wraps(method)
+    def call(self: Base, *arguments: Any, **named: Any) -> Any:
+        try:
+            return method(self, *arguments, **named)
+        except StorageError as error:
+            # What can be read only once tells nothing the second time.
+            is_read = any(isinstance(given, Iterator) for given in (*arguments, *named.values()))
+            if is_read or not is_failure_of_index(error):
+                raise
+            _log.warning("%s", error)
+            return method(self, *arguments, **named)
+
+    return call
+
+
 class Base:
     """The settings and the collaborators of one manager."""
+
+    def __init_subclass__(cls) -> None:
+        """Let no caller hear of an index that fails: it is a cache, and the document is there."""
+        super().__init_subclass__()
+        for name, attribute in list(vars(cls).items()):
+            if inspect.isfunction(attribute) and not name.startswith("_"):
+                setattr(cls, name, _asked_again(attribute))
 
     def __init__(
         self,

@@ -136,7 +136,7 @@ def test_a_manager_sees_what_others_did_after_the_index_it_had_open_was_taken_aw
 
 
 @pytest.mark.parametrize("is_read_first", [True, False], ids=["reading", "changing"])
-def test_an_index_whose_damage_shows_late_fails_once_and_is_made_anew(
+def test_an_index_whose_damage_shows_late_is_made_anew_and_nobody_hears_of_it(
     is_read_first: bool,  # noqa: FBT001
     manager: FileManager,
     output_root: Path,
@@ -146,10 +146,13 @@ def test_an_index_whose_damage_shows_late_fails_once_and_is_made_anew(
     expected = answers(manager)
     manager.close()
     damage_pages(output_root)
-    with pytest.raises(StorageError, match=r"index\.sqlite3' failed: .*malformed"):
-        manager.get_job_files("batch") if is_read_first else manager.organize_output("adv")
-    assert answers(manager) == expected
-    assert manager.organize_output("adv").moved.files == 4
+    if is_read_first:
+        assert manager.get_job_files("batch").file_count > 0
+        assert answers(manager) == expected
+    assert manager.organize_output("adv").file_count == 4
+    assert manager.organize_output("adv").already_there.files == 4
+    if not is_read_first:
+        assert answers(manager)[0] == expected[0]  # type: ignore[index]
     assert_sound(output_root)
 
 

@@ -156,7 +156,9 @@ class Inversion:
             self._going[record.file_id] = record
             self.steps.append(Step(record.path, record.file_size, None, [back]))
             return leaving(record, None)
-        target = self._target(record, record.path, record.original_path)
+        # An import keeps what its list says of the origin, which is not where it has taken the file from.
+        came_from = stored.get("moved_from", record.original_path)
+        target = self._target(record, record.path, came_from)
         if target is None:
             return None
         self._going[record.file_id] = record

@@ -38,6 +38,7 @@ from tests.trees import (
     outputs,
     read_tree,
     recording,
+    write_tree,
 )
 
 PICTURE = recording(BATCH[0])
@@ -730,4 +731,23 @@ def test_every_byte_is_there_once_after_an_import(
     assert done(report) == (1, 600, 0, 0)
     after = Counter(entry for entry in outputs(root).values() if entry is not None)
     assert after == before
+    assert_sound(root)
+
+
+def test_an_import_can_be_undone(root: Path, manager: FileManager) -> None:
+    write_tree(root, {"loose.png": PICTURE, "nobody.png": PICTURE})
+    before = outputs(root)
+    listed = [
+        record(root),
+        {"path": "loose.png", "job_id": "job_2", "original_path": "elsewhere/old.png"},
+        {"path": "nobody.png"},
+    ]
+    report = manager.import_records(listed)
+    assert len(outputs(root)) == 3
+    undone = manager.undo_operation(str(report.operation_id))
+    assert (undone.undone.files, undone.skipped, undone.failed) == (3, (), ())
+    assert outputs(root) in (before, {**before, "legacy": None})
+    again = manager.undo_operation(str(undone.operation_id))
+    assert again.undone.files == 3
+    assert manager.get_job_files("job_2").file_count == 1
     assert_sound(root)

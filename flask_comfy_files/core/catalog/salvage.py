@@ -47,6 +47,7 @@ class Salvage:
         self._told_seq = 0
         self._project_of = project_of
         self._jobs: set[str] = set()
+        self._seen: set[str] = set()
         self._trash: set[tuple[str, str]] = set()
         self._batches: dict[int, int] = {}
 
@@ -70,9 +71,8 @@ class Salvage:
         """Say whether the older document told a change, or all that a compacted line sums up."""
         if change["seq"] <= self._told_seq:
             return True
-        job_id = change["job_id"]
-        is_known = job_id is None or job_id in self._jobs | {job for job, _ in self._trash}
-        return bool(self._told_seq) and change["operation"]["kind"] == COMPACT and is_known
+        is_summary = bool(self._told_seq) and change["operation"]["kind"] == COMPACT
+        return is_summary and (change["job_id"] is None or change["job_id"] in self._seen)
 
     def _mended(self, change: Change) -> list[Change] | None:
         """Return a change with what it needs before it, or ``None`` where that is lost."""
@@ -106,6 +106,7 @@ class Salvage:
 
     def _follow(self, change: Change) -> None:
         job_id = change["job_id"]
+        self._seen.add(job_id)
         if "purge" not in change:
             self._jobs.add(job_id)
         if "trash" in change:

@@ -169,8 +169,15 @@ class _Run:
             task.finish(self._report or {})
         elif isinstance(self._error, TaskCancelledError):
             task.cancel()
+        elif _is_end_of_process(self._error):
+            task.release()
         else:
             task.fail(_problem_of(self._error, task.task_id))
+
+
+def _is_end_of_process(error: Exception) -> bool:
+    """Say whether work failed because a process that ends starts no more threads."""
+    return isinstance(error, RuntimeError) and "interpreter shutdown" in str(error)
 
 
 def _problem_of(error: Exception, task_id: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,14 @@ from typing import Any
 import pytest
 
 from flask_comfy_files import FileManager
+from flask_comfy_files.core import cleanup, detection, undoing
+from flask_comfy_files.core import repair as core_repair
 from flask_comfy_files.core.errors import InvalidInputError, StorageError, TaskNotFoundError
 from flask_comfy_files.core.layout import STATE, TASKS
 from flask_comfy_files.core.tasks import TaskCancelledError
 from tests.conftest import MakeTree, OpenManager
-from tests.trees import Clock, write_tree
+from tests.invariants import assert_sound
+from tests.trees import BATCH, Clock, outputs, read_tree, recording, write_tree
 
 ASKED = {"dry_run": False, "days": 30}
 REPORT = {"deleted_files": 7}
@@ -233,3 +237,109 @@ def test_asking_about_tasks_leaves_no_trace(manager: FileManager, output_root: P
     with pytest.raises(TaskNotFoundError):
         manager.cancel_task("0" * 32)
     assert not (output_root / STATE).exists()
+
+
+FORK_AT_WORK = """
+import os, sys
+from flask_comfy_files import FileManager
+manager = FileManager(sys.argv[1])
+task = manager.begin_task("cleanup", {})
+reader, writer = os.pipe()
+if os.fork() == 0:
+    os.close(writer)
+    os.read(reader, 1)  # it lives for as long as its parent
+    os._exit(0)
+task.cancel()
+again = manager.resume_task(task.task_id)
+print("taken over" if again else "held by the child")
+"""
+
+
+def test_a_process_that_was_forked_at_work_does_not_hold_its_task(output_root: Path) -> None:
+    command = [sys.executable, "-c", FORK_AT_WORK, str(output_root)]
+    result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert result.stdout == "taken over\n", result.stderr
+
+
+IMAGES = {f"image_{number}.png": recording(BATCH[number]) for number in range(4)}
+
+
+class StopsAt:
+    """Stops work at its n-th step."""
+
+    def __init__(self, step: int) -> None:
+        self._left = step
+
+    def __call__(self, *_: int) -> None:
+        self._left -= 1
+        if self._left == 0:
+            raise TaskCancelledError
+
+
+def migrate(manager: FileManager, on_progress: Any) -> int:
+    return manager.migrate_legacy_files(on_progress=on_progress).moved_to_legacy.files
+
+
+def clean_up(manager: FileManager, on_progress: Any) -> int:
+    return manager.cleanup_old_files(0, on_progress=on_progress).deleted_files
+
+
+def repair(manager: FileManager, on_progress: Any) -> int:
+    findings = manager.verify_files().findings
+    return len(manager.repair_files(findings, on_progress=on_progress).repaired)
+
+
+def undo(manager: FileManager, on_progress: Any) -> int:
+    oldest = manager.get_operations(kind="migrate").operations[-1]
+    return manager.undo_operation(oldest.operation_id, on_progress=on_progress).undone.files
+
+
+def give_each_a_job(manager: FileManager, root: Path) -> None:
+    for name in IMAGES:
+        manager.organize_output(name.partition(".")[0])
+    assert not set(IMAGES) & set(outputs(root))
+
+
+def put_beside_the_records(manager: FileManager, root: Path) -> None:
+    manager.migrate_legacy_files()
+    for content in IMAGES.values():
+        write_tree(root, {f"legacy/stray_{len(content)}.png": content})
+
+
+@pytest.mark.parametrize(
+    ("prepare", "act"),
+    [
+        (lambda _manager, _root: None, migrate),
+        (give_each_a_job, clean_up),
+        (put_beside_the_records, repair),
+        (lambda manager, _root: manager.migrate_legacy_files(), undo),
+    ],
+    ids=["migrate", "cleanup", "repair", "undo"],
+)
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_work_that_is_stopped_at_any_step_leaves_nothing_half_done_and_goes_on_later(
+    make_tree: MakeTree,
+    open_manager: OpenManager,
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    prepare: Callable[[FileManager, Path], None],
+    act: Callable[[FileManager, Any], int],
+    step: int,
+) -> None:
+    monkeypatch.setattr(detection, "FILES_AT_ONCE", 1)
+    monkeypatch.setattr(cleanup, "JOBS_AT_ONCE", 1)
+    monkeypatch.setattr(core_repair, "_AT_ONCE", 1)
+    monkeypatch.setattr(undoing, "FILES_AT_ONCE", 1)
+    root = make_tree(IMAGES)
+    manager = open_manager(root, min_free_bytes=0)
+    prepare(manager, root)
+    before = sum(content in IMAGES.values() for content in read_tree(root).values())
+    clock.advance(60)
+    with pytest.raises(TaskCancelledError):
+        act(manager, StopsAt(step))
+    assert_sound(root)
+    assert act(manager, None) > 0
+    assert_sound(root)
+    content = [content for content in read_tree(root).values() if content in IMAGES.values()]
+    assert len(content) == before, "a file is lost, or is there twice"
+    assert set(content) == set(IMAGES.values())

@@ -7,6 +7,8 @@ import json
 import logging
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -446,6 +448,47 @@ def test_where_a_task_cannot_be_written_down_its_request_waits(
 
 def test_a_verification_that_was_told_when_to_stop_is_waited_for(client: FlaskClient) -> None:
     assert answer_of(post(client, f"{PREFIX}/verify", {"max_seconds": 20}))["is_complete"]
+
+
+ENDS_AT_WORK = """
+import concurrent.futures.thread as pools
+import sys
+import threading
+from flask import Flask
+from flask_comfy_files import add_file_manager_routes
+from flask_comfy_files.web import tasks
+
+app = Flask("host")
+add_file_manager_routes(app, output_dir=sys.argv[1], request_budget_seconds=1e-6)
+goes_on, carry_out = threading.Event(), tasks.carry_out
+
+def later(*arguments):
+    goes_on.wait()
+    return carry_out(*arguments)
+
+def at_the_end(work):
+    while not pools._shutdown:
+        pass
+    goes_on.set()
+    work.join()
+
+tasks.carry_out = later
+said = {"read_bytes": True}
+print(app.test_client().post("/api/files/verify", json=said).get_json()["task_id"])
+work = next(thread for thread in threading.enumerate() if thread.name == "comfy-files-task")
+threading.Thread(target=at_the_end, args=[work]).start()
+"""
+
+
+def test_work_that_is_cut_off_by_the_end_of_its_process_was_interrupted_and_has_not_failed(
+    elsewhere: FlaskClient, output_root: Path
+) -> None:
+    organized(elsewhere, {"job_id": "image_1"})
+    command = [sys.executable, "-c", ENDS_AT_WORK, str(output_root)]
+    result = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    url = f"{LIST}/{result.stdout.strip()}"
+    assert elsewhere.get(url).get_json()["state"] == "interrupted", result.stderr
+    assert elsewhere.post(f"{url}/resume").get_json()["state"] == "finished"
 
 
 STUDIO = """

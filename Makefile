@@ -5,10 +5,10 @@ RUN := $(CURDIR)/.venv/bin
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo serve test check test-faults clean
+.PHONY: help demo serve test check test-faults test-faults-all clean
 
 help:  ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "make %-16s %s\n", $$1, $$2}' Makefile
 
 demo: .venv/test.stamp  ## run the main job over real ComfyUI output, for a person to see
 	@$(RUN)/python demo/run.py
@@ -24,6 +24,10 @@ check: .venv/dev.stamp  ## lint, types, and the tests with the lowest allowed de
 
 test-faults: .venv/test.stamp  ## run the tests that need root, strace or mounts
 	PYTHON=$(RUN)/python sh tests/faults/run.sh
+
+test-faults-all: .venv/test.stamp  ## the same, with a power cut before every call and damage at every byte
+	EVERY_POINT=1 $(RUN)/python -m pytest tests/properties/test_damage.py
+	EVERY_POINT=1 PYTHON=$(RUN)/python sh tests/faults/run.sh
 
 clean:  ## remove everything that was built or cached
 	rm -rf .venv .nox .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache \

@@ -27,6 +27,7 @@ def adopt(root: str, catalog: Catalog, clock: Clock) -> AdoptionReport:
         LibraryUnavailableError: The root is missing or unwritable, or a setting names another library.
     """
     catalog.adopt()
+    catalog.examine()
     with changing(root, catalog) as writer:
         library_id = writer.library_id
     adopt_lost(root, catalog, float("inf"))

@@ -162,6 +162,7 @@ class Cleanup:
             yield  # no library was begun, so there is nothing to clean up
             return
         with plans.only_cleanup(self._root):
+            self._catalog.examine()
             # Or jobs that a crash has left half deleted would be chosen again.
             if self._catalog.is_behind():
                 with changing(self._root, self._catalog):

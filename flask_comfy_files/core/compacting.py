@@ -11,7 +11,7 @@ from flask_comfy_files.core.catalog.catalog import Catalog
 from flask_comfy_files.core.errors import LockTimeoutError
 from flask_comfy_files.core.layout import COMPACTION_LOCK, DOCUMENT, file_path, older_document
 from flask_comfy_files.core.records import iso_utc
-from flask_comfy_files.core.recovery import changing
+from flask_comfy_files.core.recovery import changing, reading
 from flask_comfy_files.core.reports import CompactionReport
 from flask_comfy_files.core.request import Clock
 from flask_comfy_files.core.room import require_room
@@ -47,7 +47,7 @@ def compact(
         before = os.path.getsize(file_path(root, DOCUMENT))
         require_room(root, before, min_free_bytes)
         try:
-            with catalog.reading() as reader:
+            with reading(root, catalog) as reader:
                 copy = reader.compact(iso_utc(clock()))
             if copy is None:
                 return None

@@ -65,12 +65,14 @@ class Inversion:
         left = {file_id: overlay for file_id, overlay in overlays if "record" in overlay}
         if left:
             self._undo_departures(change, left)
+        if "before" in change:
+            self._undo_notes(change, dict(overlays))
 
     def finish(self) -> None:
         """Say with whom files share their bytes once all of these have gone."""
         heirs = Heirs(self.reader, self._going.values())
         for change in self.changes:
-            if change["kind"] == "state":
+            if change["kind"] == "state" and "before" not in change:
                 twins = heirs.of(self._going[file_id] for file_id in change["files"])
                 if twins:
                     change["twins"] = twins
@@ -232,6 +234,35 @@ class Inversion:
         job = self.reader.find_job(job_id)
         return None if job is None or job.project_id == project_id else "job_in_other_project"
 
+    # Records that a line has brought up to date
+
+    def _undo_notes(self, change: Change, overlays: Mapping[str, Mapping[str, Any]]) -> None:
+        records = self.reader.files_with_ids(overlays)
+        as_before: dict[str, Mapping[str, Any]] = {}
+        for file_id, overlay in overlays.items():
+            record, before = records.get(file_id), change["before"][file_id]
+            if record is None:
+                advice = "Its record is in the library no more."
+                self.ledger.skip(file_id, "changed_later", 0, advice)
+            elif file_id in self.effects.already:
+                self.ledger.enter_already(record.file_size)
+            elif any(getattr(record, key) != value for key, value in overlay.items()):
+                self.ledger.skip(record.path, "changed_later", record.file_size)
+            else:
+                as_before[file_id] = before
+                stays = {"path": record.path}
+                self.steps.append(Step(record.path, record.file_size, stays, []))
+        if as_before:
+            self.changes.append(
+                {
+                    "kind": "state",
+                    "job_id": change["job_id"],
+                    "operation": self.operation,
+                    "files": as_before,
+                    "before": {file_id: overlays[file_id] for file_id in as_before},
+                }
+            )
+
     # Files that a line has taken out of the library: they come back
 
     def _undo_departures(self, change: Change, left: Mapping[str, Mapping[str, Any]]) -> None:
@@ -324,6 +355,12 @@ def _owner_before(stored: Stored, kind: str) -> Mapping[str, Any] | None:
     if "was" in stored:
         was: Mapping[str, Any] = stored["was"]
         return was
+    if kind == "repair" and "moved_from" in stored:  # it had strayed
+        return {
+            "path": stored["moved_from"],
+            "job_id": stored["job_id"],
+            "project_id": stored["project_id"],
+        }
     if kind == "assign" and "moved_from" in stored:  # of a version that did not keep more
         nobody = {"job_id": None, "project_id": None, "evidence": "none"}
         return {"path": stored["moved_from"], **nobody}

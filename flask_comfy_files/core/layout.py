@@ -73,6 +73,11 @@ def require_identifier(field: str, value: object) -> str:
     return str(value)
 
 
+def is_identifier(value: str) -> bool:
+    """Say whether a job or project id may name a folder on any file system."""
+    return _identifier_problem(value) is None
+
+
 def _identifier_problem(value: object) -> str | None:
     if not isinstance(value, str):
         return "is not a string"

@@ -13,15 +13,15 @@ import logging
 import os
 import stat
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 
 from flask_comfy_files.core import durable, lock, looking
+from flask_comfy_files.core.adoption import owner_by_path
 from flask_comfy_files.core.catalog.catalog import Catalog
 from flask_comfy_files.core.catalog.remembering import remember
-from flask_comfy_files.core.errors import InvalidIdentifierError, LockTimeoutError
+from flask_comfy_files.core.errors import LockTimeoutError
 from flask_comfy_files.core.layout import (
     INDEX_BEFORE,
     LEGACY,
@@ -30,14 +30,16 @@ from flask_comfy_files.core.layout import (
     REBUILD_LOCK,
     TRASH,
     file_path,
-    job_folder,
+    is_identifier,
+    is_in,
     read_target_name,
-    require_identifier,
     split,
     trash_folder,
 )
 from flask_comfy_files.core.notes import read_note, write_note
+from flask_comfy_files.core.records import LeftFile
 from flask_comfy_files.core.rerecording import Found, Rerecording
+from flask_comfy_files.core.walking import walk
 
 _log = logging.getLogger(__name__)
 
@@ -68,91 +70,71 @@ def adopt_lost(root: str, catalog: Catalog, max_seconds: float) -> None:
             return
         memory = stack.enter_context(remember(file_path(root, INDEX_BEFORE), note["library_id"]))
         work = Rerecording(root, catalog, note["operation"], memory)
-        for number in itertools.chain(
-            # First what was deleted: its id may by now be that of a job in other case.
-            map(work.record_trashed, _trashed(root, catalog)),
-            map(work.record, _batches(root, catalog)),
-        ):
-            note["adopted"] += number
+        # First what was deleted: its id may by now be that of a job in other case.
+        deleted = ((None, work.record_trashed(batch)) for batch in _trashed(root, catalog, note))
+        lying = ((last, work.record(batch)) for last, batch in _batches(root, catalog, note))
+        for last, number in itertools.chain(deleted, lying):
+            note |= {"adopted": note["adopted"] + number, "after": last}
             write_note(root, REBUILD, note)
             if time.monotonic() > deadline:
                 return
         write_note(root, REBUILD, {**note, "is_finished": True})
+    # Where nothing was lost, nobody needs to hear of it: a crash came, and the index was gone.
+    is_telling = note["kept_as"] or note["lost"] or note["adopted"]
     folder, name = split(INDEX_BEFORE)
     with durable.open_folder(root, folder) as parent:
         for ending in ("", "-wal", "-shm"):
             durable.remove(parent, name + ending)
+        if not is_telling:
+            durable.remove(parent, split(REBUILD)[1])
     _log.warning("%d files without a record were adopted below %s", note["adopted"], root)
 
 
-def _batches(root: str, catalog: Catalog) -> Iterator[list[Found]]:
-    found = _unrecorded(root, catalog)
+def _batches(
+    root: str, catalog: Catalog, note: Mapping[str, Any]
+) -> Iterator[tuple[str, list[Found]]]:
+    """Yield the files in the library that have no record, many at a time, with how far they reach."""
+    after = note.get("after") or ""
+    lying = itertools.chain.from_iterable(walk(root, top, after) for top in (LEGACY, PROJECTS))
+    found = filter(None, map(_found, lying))
     while batch := list(itertools.islice(found, _FILES_AT_ONCE)):
-        yield batch
+        with catalog.reading() as reader:
+            unknown = [file for file in batch if reader.owner_of(file.path) is None]
+        yield batch[-1].path, unknown
 
 
-def _trashed(root: str, catalog: Catalog) -> Iterator[list[Found]]:
+def _found(entry: tuple[str, os.stat_result] | LeftFile) -> Found | None:
+    """Return what lies in the library, if it is a file and can be ours."""
+    if isinstance(entry, LeftFile) or not stat.S_ISREG(entry[1].st_mode):
+        return None
+    path = entry[0]
+    owner = owner_by_path(path)
+    if owner is None:
+        return Found(path) if is_in(path, LEGACY) else None
+    at = _organized_at(owner[1], path)
+    return None if at is None else Found(path, *owner, at)
+
+
+def _organized_at(job_id: str, path: str) -> datetime | None:
+    """Return when a file was organized, by its name; ``None`` for a name that we have not given."""
+    facts = read_target_name(job_id, split(path)[1])
+    return None if facts is None else datetime.fromtimestamp(int(facts.timestamp), UTC)
+
+
+def _trashed(root: str, catalog: Catalog, note: Mapping[str, Any]) -> Iterator[list[Found]]:
     """Yield the files of each deleted job of which no record speaks."""
+    if note.get("after"):
+        return  # that was done before
     for entry in sorted(looking.names_in(root, TRASH)):
         for job_id in sorted(looking.names_in(root, f"{TRASH}/{entry}")):
             with catalog.reading() as reader:
                 is_known = any(row.entry == entry for row in reader.trash(job_id))
+            if is_known or not is_identifier(job_id):
+                continue
             folder = trash_folder(entry, job_id)
-            files = [
-                replace(found, entry=entry)
-                for found in ([] if is_known else _organized(root, folder, None, job_id))
-            ]
-            if files:
-                yield files
-
-
-def _unrecorded(root: str, catalog: Catalog) -> Iterator[Found]:
-    """Yield the files in the library that have no record, folder by folder."""
-    for project_id in sorted(looking.names_in(root, PROJECTS)):
-        for job_id in sorted(looking.names_in(root, f"{PROJECTS}/{project_id}")):
-            folder = job_folder(project_id, job_id)
-            yield from _without_record(catalog, _organized(root, folder, project_id, job_id))
-    folders = [LEGACY]
-    while folders:
-        folder = folders.pop()
-        files, inside = [], []
-        for name, status in _listed(root, folder):
-            if stat.S_ISDIR(status.st_mode):
-                inside.append(f"{folder}/{name}")
-            elif stat.S_ISREG(status.st_mode):
-                files.append(Found(f"{folder}/{name}", status.st_size))
-        yield from _without_record(catalog, files)
-        folders += sorted(inside, reverse=True)
-
-
-def _organized(root: str, folder: str, project_id: str | None, job_id: str) -> list[Found]:
-    """Return the files of a job's folder that have a name which we have given."""
-    try:
-        require_identifier("project_id", project_id or "rebuilt")
-        require_identifier("job_id", job_id)
-    except InvalidIdentifierError:
-        return []
-    found = []
-    for name, status in _listed(root, folder):
-        facts = read_target_name(job_id, name)
-        if facts is not None and stat.S_ISREG(status.st_mode):
-            at = datetime.fromtimestamp(int(facts.timestamp), UTC)
-            found.append(Found(f"{folder}/{name}", status.st_size, project_id, job_id, at))
-    return found
-
-
-def _listed(root: str, folder: str) -> list[tuple[str, os.stat_result]]:
-    try:
-        return sorted(looking.list_folder(root, folder), key=lambda entry: entry[0])
-    except OSError:
-        return []
-
-
-def _without_record(catalog: Catalog, files: Sequence[Found]) -> list[Found]:
-    if not files:
-        return []
-    with catalog.reading() as reader:
-        return [found for found in files if reader.owner_of(found.path) is None]
+            paths = [f"{folder}/{name}" for name in sorted(looking.names_in(root, folder))]
+            moments = {path: _organized_at(job_id, path) for path in paths}
+            yield [Found(path, None, job_id, at, entry) for path, at in moments.items() if at]
 
 
 def what_happened(root: str) -> str | None:

@@ -74,7 +74,15 @@ def reading(root: str, catalog: Catalog) -> Iterator[Reader]:
         except DocumentDamagedError as damage:
             _rebuild(root, catalog, damage)
             reader = stack.enter_context(catalog.reading())
-        yield reader
+        try:
+            yield reader
+        except DocumentDamagedError as damage:
+            # Who asked hears of it, and who asks again finds it mended.
+            stack.close()
+            catalog.is_suspect = True
+            with contextlib.suppress(DocumentDamagedError):
+                _rebuild(root, catalog, damage)
+            raise
 
 
 def _rebuild(root: str, catalog: Catalog, damage: DocumentDamagedError) -> None:

@@ -23,6 +23,7 @@ from flask_comfy_files.core.inspection import Failure
 from flask_comfy_files.core.layout import INDEX, LEGACY, PROJECTS, require_relative_path, split
 from flask_comfy_files.core.legacy import given_back_line, unowned_line
 from flask_comfy_files.core.placement import place
+from flask_comfy_files.core.presence import require_present
 from flask_comfy_files.core.records import file_to_stored, iso_utc
 from flask_comfy_files.core.recovery import changing, reading
 from flask_comfy_files.core.remedies import (
@@ -137,6 +138,7 @@ class Repair:
 
     def rehearse(self, chosen: Sequence[Asked], progress: Progress | None = None) -> RepairReport:
         """Return what a repair would do now, and change nothing."""
+        require_present(self._root, self._catalog)
         account = _Account(len(chosen))
         for kind, batch in _batches(chosen):
             if progress is not None:
@@ -158,6 +160,7 @@ class Repair:
             LibraryUnavailableError: The library cannot be changed.
             StorageError: The disk refused; the next change finishes what was recorded.
         """
+        require_present(self._root, self._catalog)
         account = _Account(len(chosen))
         at = self._clock()
         operation = {"id": uuid.uuid4().hex, "kind": "repair", "at": iso_utc(at)}
@@ -260,9 +263,18 @@ def _notes(remedies: Iterable[Remedy], operation: Operation) -> list[Change]:
     for remedy in remedies:
         if isinstance(remedy, Note):
             job_id = remedy.record.job_id
-            empty = {"kind": "state", "job_id": job_id, "operation": operation, "files": {}}
+            empty = {
+                "kind": "state",
+                "job_id": job_id,
+                "operation": operation,
+                "files": {},
+                "before": {},
+            }
             line = lines.setdefault(job_id, empty)
             line["files"][remedy.record.file_id] = remedy.overlay
+            line["before"][remedy.record.file_id] = {
+                key: getattr(remedy.record, key) for key in remedy.overlay
+            }
             if remedy.twins:
                 line["twins"] = {**line.get("twins", {}), **remedy.twins}
     return list(lines.values())

@@ -10,7 +10,7 @@ from itertools import groupby
 from typing import Any, Final
 
 from flask_comfy_files.core import durable, looking
-from flask_comfy_files.core.attribution import Candidate
+from flask_comfy_files.core.adoption import inspect_paths
 from flask_comfy_files.core.catalog.catalog import Catalog
 from flask_comfy_files.core.catalog.remembering import (
     Remembered,
@@ -20,10 +20,10 @@ from flask_comfy_files.core.catalog.remembering import (
 )
 from flask_comfy_files.core.catalog.session import Reader, Writer
 from flask_comfy_files.core.filing import Arrival, unowned_record
-from flask_comfy_files.core.inspection import Inspected, inspect_all
+from flask_comfy_files.core.inspection import Inspected
 from flask_comfy_files.core.layout import PROJECTS, job_folder, split
 from flask_comfy_files.core.legacy import unowned_line
-from flask_comfy_files.core.records import EPOCH, Evidence, FileRecord, file_to_stored
+from flask_comfy_files.core.records import EPOCH, FileRecord, file_to_stored
 
 _LONG_AFTER: Final = datetime.max.replace(tzinfo=UTC)
 """What lies in the library is not being written, however young it is."""
@@ -42,7 +42,6 @@ class Found:
     """
 
     path: str
-    size: int
     project_id: str | None = None
     job_id: str | None = None
     organized_at: datetime | None = None
@@ -64,6 +63,8 @@ class Rerecording:
             self._record(found, inspected, found.path, self.memory.file(found.path))
             for found, inspected in self._inspected(batch)
         ]
+        if not records:
+            return 0
         with self.catalog.changing() as writer:
             lines = list(self._lines(writer, records))
             self._write(writer, lines)
@@ -71,6 +72,8 @@ class Rerecording:
 
     def record_trashed(self, batch: Sequence[Found]) -> int:
         """Record the files of one deleted job where they rest; return how many could be."""
+        if not batch:
+            return 0
         job_id, entry = str(batch[0].job_id), str(batch[0].entry)
         before = self.memory.deletion(job_id, entry)
         project_id = before.project_id if before else self._project_of(job_id)
@@ -101,8 +104,7 @@ class Rerecording:
         return _LOST_PROJECT
 
     def _inspected(self, batch: Sequence[Found]) -> list[tuple[Found, Inspected]]:
-        candidates = [(Candidate(found.path, Evidence.REBUILT), found.size) for found in batch]
-        results = inspect_all(self.root, candidates, _LONG_AFTER)
+        results = inspect_paths(self.root, [found.path for found in batch], _LONG_AFTER)
         pairs = zip(batch, results, strict=True)
         return [(found, result) for found, result in pairs if isinstance(result, Inspected)]
 

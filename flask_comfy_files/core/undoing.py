@@ -50,7 +50,7 @@ Progress = Callable[[int, int, int], None]
 """Told how many of how many files are back, and how many bytes those have."""
 
 _UNDOABLE: Final = frozenset(
-    {"organize", "migrate", "assign", "import", "delete", "cleanup", "restore", "undo"}
+    {"organize", "migrate", "assign", "import", "delete", "cleanup", "restore", "repair", "undo"}
 )
 _RUNNING: Final = {
     "migrate": (MIGRATION_LOCK, MigrationRunningError),
@@ -59,6 +59,8 @@ _RUNNING: Final = {
 """By kind the lock that an operation holds while it is under way, and the error that says so."""
 
 _WHY_NOT: Final[Mapping[str, str]] = {
+    "adopt": "bring the files back; flask files verify finds them, and flask files repair notes it.",
+    "rebuild": "it gave records to files whose own were lost; delete their jobs if they are not wanted.",
     "mark": "set the pin or the tags as they should be.",
     "purge": "what was deleted for good is gone; copy it back from a backup, and organize it.",
     "recover": "it finished what a crash had interrupted; undo the operation that it corrected.",

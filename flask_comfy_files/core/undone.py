@@ -176,6 +176,8 @@ def _take_in(effects: Effects, change: Mapping[str, Any], operation_id: str) -> 
             effects.files[file_id] = overlay["moved_to"]
         elif overlay.get("withdrawn"):
             effects.files.pop(file_id, None)
+        elif "before" in change:
+            effects.files[file_id] = None
     _take_in_job(effects, change, operation_id)
 
 

@@ -11,12 +11,14 @@ from flask_comfy_files.core.errors import (
     InvalidIdentifierError,
     InvalidInputError,
     JobNotFoundError,
+    OutOfSpaceError,
     ProjectNotFoundError,
     RecordNotFoundError,
 )
+from flask_comfy_files.core.layout import COMPACTION_LOCK
 from tests.conftest import OpenManager
 from tests.invariants import assert_sound
-from tests.trees import Clock, copy_recordings, read_tree, recording
+from tests.trees import Clock, copy_recordings, library, read_tree, recording
 
 # --- reading
 
@@ -224,3 +226,29 @@ def test_settings_are_checked_when_a_manager_is_made(output_root: Path) -> None:
 def test_the_default_project_is_a_setting(output_root: Path, open_manager: OpenManager) -> None:
     report = open_manager(output_root, default_project="tokyo").organize_output("batch")
     assert report.project_id == "tokyo"
+
+
+def test_what_records_something_is_refused_where_there_is_no_room_and_what_deletes_is_not(
+    output_root: Path, open_manager: OpenManager
+) -> None:
+    with open_manager(output_root, min_free_bytes=0) as manager:
+        for job_id in ("batch", "loop"):
+            manager.organize_output(job_id)
+        manager.delete_job_files("loop")
+        manager.migrate_legacy_files()
+        (organizing, *_) = manager.get_operations(kind="organize")
+        (legacy, *_) = manager.get_legacy_files().files
+    full = open_manager(output_root, min_free_bytes=1024**6)
+    before = library(output_root)
+    for change in (
+        lambda: full.restore_job_files("loop"),
+        lambda: full.undo_operation(organizing.operation_id),
+        lambda: full.assign_legacy_files([legacy.path], "batch"),
+        lambda: full.repair_files([{"kind": "missing", "path": legacy.path}]),
+        full.compact_document,
+    ):
+        with pytest.raises(OutOfSpaceError, match="bytes are needed"):
+            change()
+    after = library(output_root)
+    assert {path: after[path] for path in after if path != COMPACTION_LOCK} == before
+    assert full.delete_job_files("batch").deleted_files == 4

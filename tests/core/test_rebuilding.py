@@ -389,3 +389,25 @@ def test_an_index_of_another_library_tells_nothing(
     with pytest.raises(JobNotFoundError):
         manager.get_job_files("nobody")
     assert_sound(root)
+
+
+def test_what_one_process_has_noticed_is_mended_for_all(
+    root: Path, open_manager: OpenManager
+) -> None:
+    flip(root)
+    with open_manager(root) as manager, pytest.raises(DocumentDamagedError):
+        manager.get_job_files("plain")
+    json.loads((root / DOCUMENT).read_bytes())
+    with open_manager(root) as manager:
+        assert {record.evidence for record in manager.get_job_files("plain")} == {"rebuilt"}
+
+
+def test_who_says_that_all_is_right_looks_at_every_line(
+    root: Path, open_manager: OpenManager
+) -> None:
+    flip(root)
+    with open_manager(root) as manager:
+        manager.adopt_library()
+    with open_manager(root) as manager:
+        assert {record.evidence for record in manager.get_job_files("plain")} == {"rebuilt"}
+    assert_sound(root)

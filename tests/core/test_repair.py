@@ -620,3 +620,41 @@ def test_many_findings_are_one_operation_in_several_turns(manager: FileManager, 
     assert {line["operation"]["id"] for line in changes(root)} == {report.operation_id}
     assert is_sound(manager)
     check_whole(manager)
+
+
+def test_a_repair_can_be_undone_and_that_as_well(root: Path, manager: FileManager) -> None:
+    tracked = {job: manager.get_job_files(job) for job in ("a", "b")}
+    (root / FIRST).write_bytes(b"another picture")
+    (root / SECOND).unlink()
+    write_tree(root, {f"projects/default/a/{'a'}_1770091506_text.txt": b"untracked"})
+    before = outputs(root)
+    report = repaired(manager, "untracked", "changed", "missing")
+    assert report.operation_id is not None
+    after = {job: manager.get_job_files(job) for job in ("a", "b")}
+    assert after != tracked
+    undone = manager.undo_operation(report.operation_id)
+    assert (undone.undone.files, undone.skipped, undone.failed) == (3, (), ())
+    assert {job: manager.get_job_files(job) for job in ("a", "b")} == tracked
+    assert outputs(root) == before
+    kinds = sorted(finding.kind for finding in manager.verify_files(read_bytes=True))
+    assert kinds == ["changed", "missing", "untracked"]
+    assert manager.undo_operation(report.operation_id) == undone
+    again = manager.undo_operation(str(undone.operation_id))
+    assert again.undone.files == 3
+    assert {job: manager.get_job_files(job) for job in ("a", "b")} == after
+    assert outputs(root) == before
+
+
+def test_what_was_moved_back_strays_again_when_that_is_undone(
+    root: Path, manager: FileManager
+) -> None:
+    (root / ELSEWHERE).parent.mkdir(parents=True, exist_ok=True)
+    (root / FIRST).rename(root / ELSEWHERE)
+    before = outputs(root)
+    report = repaired(manager, "wrong_owner")
+    undone = manager.undo_operation(str(report.operation_id))
+    assert (undone.undone.files, undone.skipped, undone.failed) == (1, (), ())
+    assert outputs(root) == before
+    assert [finding.kind for finding in manager.verify_files()] == ["wrong_owner"]
+    repaired(manager, "wrong_owner")
+    assert (root / FIRST).is_file()

@@ -20,7 +20,16 @@ from typing import Any, NoReturn
 from flask_comfy_files import FileManager
 from flask_comfy_files.core import durable
 from flask_comfy_files.core.errors import JobNotFoundError
-from flask_comfy_files.core.layout import COPIES, DOCUMENT, INDEX, PROJECTS, SENTINEL, STATE, TRASH
+from flask_comfy_files.core.layout import (
+    COPIES,
+    DOCUMENT,
+    INDEX,
+    PROJECTS,
+    REBUILD_LOCK,
+    SENTINEL,
+    STATE,
+    TRASH,
+)
 from flask_comfy_files.core.records import CompletionReport, OrganizeReport, RetryReport
 from tests.trees import Clock, recording, write_tree
 
@@ -414,7 +423,8 @@ def _answered(root: Path) -> dict[str, tuple[str, str]]:
 
 
 def _check_own_folder(root: Path) -> None:
-    allowed = {SENTINEL, INDEX, f"{INDEX}-wal", f"{INDEX}-shm", f"{STATE}/lock", COPIES}
+    index = {INDEX, f"{INDEX}-wal", f"{INDEX}-shm"}
+    allowed = {SENTINEL, *index, f"{STATE}/lock", REBUILD_LOCK, COPIES}
     own = {str(path.relative_to(root)) for path in (root / STATE).rglob("*")}
     assert {path for path in own - allowed if not path.startswith(f"{STATE}/torn-tail-")} == set()
     assert SENTINEL in own

@@ -6,7 +6,7 @@ import contextlib
 import shutil
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +25,42 @@ Mount = Callable[..., Path]
 """Mounts something on a folder: ``mount(place, *options)``."""
 
 
+class Hearing:
+    """What went wrong so far, told in the end."""
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self._complaints: list[str] = []
+
+    @contextlib.contextmanager
+    def hearing(self, where: object) -> Iterator[None]:
+        """Note what goes wrong here, and go on: the next fault may tell more."""
+        try:
+            yield
+        except (Exception, pytest.fail.Exception) as error:  # noqa: BLE001 - told by ``conclude``
+            frames = traceback.extract_tb(error.__traceback__)
+            lines = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames]
+            self._complaints.append(
+                f"{where}\n    {' '.join(lines[1:])}\n    {type(error).__name__}: {error}"
+            )
+
+    def conclude(self) -> None:
+        """Fail if anything went wrong."""
+        if self._complaints:
+            shown = "\n".join(self._complaints[:20])
+            pytest.fail(f"{len(self._complaints)} times it went wrong:\n{shown}", pytrace=False)
+
+
 @dataclass
-class Ground:
+class Ground(Hearing):
     """A scenario's output root in a folder, and what went wrong on it so far."""
 
     folder: Path
     scenario: Scenario
-    complaints: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         """Lay the scenario out where it is only copied from."""
+        super().__init__()
         self.scenario.lay_out(self._untouched)
 
     @property
@@ -70,24 +96,6 @@ class Ground:
         run = traced(act, self.log)
         assert run.end.status == 0, run.end.said
         return run
-
-    @contextlib.contextmanager
-    def hearing(self, where: object) -> Iterator[None]:
-        """Note what goes wrong here, and go on: the next fault may tell more."""
-        try:
-            yield
-        except (Exception, pytest.fail.Exception) as error:  # noqa: BLE001 - told by ``conclude``
-            frames = traceback.extract_tb(error.__traceback__)
-            lines = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames]
-            self.complaints.append(
-                f"{where}\n    {' '.join(lines[1:])}\n    {type(error).__name__}: {error}"
-            )
-
-    def conclude(self) -> None:
-        """Fail if anything went wrong."""
-        if self.complaints:
-            shown = "\n".join(self.complaints[:20])
-            pytest.fail(f"{len(self.complaints)} times it went wrong:\n{shown}", pytrace=False)
 
 
 def outcome(scenario: Scenario, root: Path) -> dict[str, Any]:

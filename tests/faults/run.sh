@@ -14,7 +14,7 @@ give_up() {
 [ "$(id -u)" = 0 ] || give_up "these tests mount file systems and trace processes, so they need root: sudo make test-faults"
 
 missing() {
-    for need in strace:strace faketime:faketime unshare:util-linux mount:mount mkfs.ext4:e2fsprogs chattr:e2fsprogs; do
+    for need in strace:strace faketime:faketime unshare:util-linux mount:mount mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs chattr:e2fsprogs; do
         command -v "${need%%:*}" >/dev/null || printf '%s ' "${need#*:}"
     done
 }

@@ -210,9 +210,11 @@ def test_a_busy_library_is_verified_and_repaired_later(
         assert response.headers["Retry-After"]
 
 
-def test_a_document_that_is_none_is_a_problem_and_no_crash(
+def test_a_document_that_is_none_is_rebuilt_first(
     client: FlaskClient, output_root: Path, paths: list[str]
 ) -> None:
     assert paths
     (output_root / DOCUMENT).write_bytes(b"{}")
-    assert_problem(post(client, VERIFY, {}), 500, "document_damaged")
+    report = answer_of(post(client, VERIFY, {}))
+    assert (report["findings"], report["is_complete"]) == ([], True)
+    assert len(list(output_root.glob(f"{DOCUMENT}.damaged-*"))) == 1

@@ -54,7 +54,8 @@ class Catalog:
         self._identity = Identity(root, pinned_library_id)
         self._index = index.Index(file_path(root, INDEX))
         self._unindexed = Unindexed(root)
-        self._is_suspect = False
+        self.is_suspect = False
+        """Whether the document is to be read as a whole before the index is believed again."""
 
     def close(self) -> None:
         """Close what is open; the catalog can still be used and opens it again."""
@@ -75,7 +76,7 @@ class Catalog:
             with self._answering() as reader:
                 yield reader
         except DocumentDamagedError:
-            self._is_suspect = (
+            self.is_suspect = (
                 True  # the index leads past the damage, so that a change may not meet it
             )
             raise
@@ -123,7 +124,7 @@ class Catalog:
         try:
             with contextlib.ExitStack() as attempt:
                 connection = attempt.enter_context(self._index.reading())
-                if _is_usable(index.read_mark(connection), header, descriptor):
+                if index.is_usable(index.read_mark(connection), header, descriptor):
                     stack.push(attempt.pop_all())
                     return connection
         except sqlite3.Error as error:
@@ -150,7 +151,7 @@ class Catalog:
 
     def is_behind(self) -> bool:
         """Say whether a change would let readers see more: there are lines behind the index, none, or damage."""
-        if self._is_suspect:
+        if self.is_suspect:
             return True
         try:
             with document.open_document(self._root) as descriptor:
@@ -162,6 +163,8 @@ class Catalog:
                     return mark is None or mark.position + len(document.CLOSING) != size
         except (sqlite3.Error, DocumentDamagedError):
             return True
+        except OSError as error:
+            durable.refuse("Reading the library in", "", error)
 
     @contextlib.contextmanager
     def changing(self, lock_timeout_s: float | None = None) -> Iterator[Writer]:
@@ -222,16 +225,14 @@ class Catalog:
                 return writer
         except DocumentDamagedError as error:
             rescue.rebuild(self._root, self._identity, self._index, error.problem)
-        self._is_suspect = False
+        self.is_suspect = False
         return self._open(stack)
 
     def _open(self, stack: contextlib.ExitStack) -> Writer:
         session = self._open_session(stack)
-        if self._is_suspect:
-            scan = document.Scan(session.descriptor, session.header, session.header.end)
-            collections.deque(scan, maxlen=0)
-            document.require_torn_at_most(scan)
-            self._is_suspect = False
+        if self.is_suspect:
+            _require_sound(session.descriptor, session.header)
+            self.is_suspect = False
         try:
             connection = self._current_index(stack, session)
         except sqlite3.Error:
@@ -244,7 +245,7 @@ class Catalog:
         with contextlib.ExitStack() as attempt:
             connection = attempt.enter_context(self._index.writing())
             mark = index.read_mark(connection)
-            if mark is None or not _is_usable(mark, session.header, session.descriptor):
+            if mark is None or not index.is_usable(mark, session.header, session.descriptor):
                 self._require_all_changes(session, mark)
                 message = "the index reflects another document"
                 raise sqlite3.DatabaseError(message)
@@ -257,7 +258,7 @@ class Catalog:
         """Refuse a document from which changes have vanished, as far as there is an index to tell."""
         with contextlib.suppress(sqlite3.Error), self._index.reading() as connection:
             mark = index.read_mark(connection)
-            if not _is_usable(mark, session.header, session.descriptor):
+            if not index.is_usable(mark, session.header, session.descriptor):
                 self._require_all_changes(session, mark)
 
     def _require_all_changes(self, session: Session, mark: Mark | None) -> None:
@@ -345,6 +346,19 @@ class Catalog:
         self._identity.require_same(header)
         return Session(descriptor, header, 0, 0)
 
+    def examine(self) -> None:
+        """Read the whole document, so that the next change mends it also where the index leads past the damage."""
+        with document.open_document(self._root) as descriptor:
+            if descriptor is None:
+                return
+            try:
+                _require_sound(descriptor, document.read_header(descriptor))
+            except DocumentDamagedError as error:
+                _log.warning("%s", error)
+                self.is_suspect = True
+            except OSError as error:
+                durable.refuse("Reading", DOCUMENT, error)
+
     def adopt(self) -> None:
         """Say that what is there is the library that belongs here; where nothing is, begin one.
 
@@ -368,8 +382,12 @@ class Catalog:
         self._identity.write_sentinel(writer.library_id)
 
 
-def _is_usable(mark: Mark | None, header: Header, descriptor: int) -> bool:
-    """Say whether an index reflects this document, at least up to where it reaches."""
-    if mark is None or (mark.library_id, mark.generation) != (header.library_id, header.generation):
-        return False
-    return os.pread(descriptor, len(mark.tail), mark.position - len(mark.tail)) == mark.tail
+def _require_sound(descriptor: int, header: Header) -> None:
+    """Read a whole document.
+
+    Raises:
+        DocumentDamagedError: It is damaged before its end.
+    """
+    scan = document.Scan(descriptor, header, header.end)
+    collections.deque(scan, maxlen=0)
+    document.require_torn_at_most(scan)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from flask_comfy_files.core.catalog import operations
+from flask_comfy_files.core.catalog.document import Header
 
 VERSION: Final = 5
 _BUSY_TIMEOUT_S: Final = 5.0
@@ -305,3 +306,10 @@ def write_mark(connection: sqlite3.Connection, mark: Mark) -> None:
         "INSERT INTO mark VALUES (?, ?, ?, ?, ?, ?)",
         (VERSION, mark.library_id, mark.generation, mark.position, mark.tail, mark.seq),
     )
+
+
+def is_usable(mark: Mark | None, header: Header, descriptor: int) -> bool:
+    """Say whether an index reflects this document, at least up to where it reaches."""
+    if mark is None or (mark.library_id, mark.generation) != (header.library_id, header.generation):
+        return False
+    return os.pread(descriptor, len(mark.tail), mark.position - len(mark.tail)) == mark.tail

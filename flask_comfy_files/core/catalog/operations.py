@@ -149,7 +149,7 @@ def _counted_overlays(connection: sqlite3.Connection, change: Change, sign: int)
         if "record" in overlay:  # put back, or put elsewhere by a correction
             number = int(sign > 0)
             of_file = overlay["record"]["file_size"]
-        elif overlay.get("withdrawn") or change["operation"]["kind"] == "repair":
+        elif overlay.get("withdrawn") or "before" in change:
             number = -1 if overlay.get("withdrawn") else 1
             query = "SELECT file_size FROM files WHERE file_id = ?"
             row = connection.execute(query, (file_id,)).fetchone()

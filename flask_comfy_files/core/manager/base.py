@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
@@ -24,6 +24,7 @@ from flask_comfy_files.core.operations import keep_report
 from flask_comfy_files.core.organizer import Organizer
 from flask_comfy_files.core.recovery import reading
 from flask_comfy_files.core.request import Clock
+from flask_comfy_files.core.room import require_room_for_records
 from flask_comfy_files.core.undoing import Undoing
 
 _log = logging.getLogger(__name__)
@@ -127,6 +128,17 @@ class Base:
         """Read the library, after finishing what a crash has left, if nobody else is at it."""
         with reading(self._root, self._catalog) as reader:
             yield reader
+
+    def _require_room(self, count: Callable[[Reader], int]) -> None:
+        """Refuse to record what a question to the library says how many files it is of, where that would not fit.
+
+        Raises:
+            OutOfSpaceError: It would not.
+        """
+        with self._reading() as reader:
+            files = count(reader)
+        if files:
+            require_room_for_records(self._root, files, self.settings.min_free_bytes)
 
     def _kept(self, report: Answer) -> Answer:
         """Keep what an operation answers, for the list of operations, and return it."""

@@ -44,4 +44,6 @@ class Exchanging(Base):
         """
         if not isinstance(dry_run, bool):
             raise InvalidInputError("dry_run", dry_run, "is neither true nor false")
-        return self._importing.rehearse(source) if dry_run else self._importing.run(source)
+        if dry_run:
+            return self._importing.rehearse(source)
+        return self._kept(self._importing.run(source))

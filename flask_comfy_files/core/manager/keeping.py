@@ -54,8 +54,11 @@ class Keeping(Base):
         Raises:
             JobNotFoundError: It is neither known nor in the trash.
             ConflictError: The id means a job of another project by now, or is known in another case.
+            OutOfSpaceError: The records would not fit; nothing was changed.
         """
-        return self._kept(self._deletion.restore(require_identifier("job_id", job_id)))
+        require_identifier("job_id", job_id)
+        self._require_room(lambda reader: sum(row.file_count for row in reader.trash(job_id)))
+        return self._kept(self._deletion.restore(job_id))
 
     def get_trash(self) -> Trash:
         """Return the deleted jobs that can be restored, oldest first."""

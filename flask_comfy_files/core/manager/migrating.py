@@ -78,6 +78,7 @@ class Migrating(Base):
         Raises:
             InvalidInputError: ``files`` is no list of paths and ids.
             ConflictError: The job belongs to another project, or an id is known in another case.
+            OutOfSpaceError: The records would not fit; nothing was moved.
         """
         keys = [] if isinstance(files, str | bytes) else list(files)
         if not keys or not all(isinstance(key, str) for key in keys):
@@ -87,6 +88,7 @@ class Migrating(Base):
             project_id=None if project_id is None else require_identifier("project_id", project_id),
             default_project=self.settings.default_project,
         )
+        self._require_room(lambda _: len(keys))
         report = assigning.assign(self._root, self._catalog, self._clock, request, keys)
         return self._kept(report)
 

@@ -72,7 +72,9 @@ class Operating(Base):
             OperationNotUndoableError: It is of a kind that cannot be undone; the error says what to do.
             JobPinnedError: It would delete a pinned job.
             BusyError: It is a migration or a cleanup that is still under way.
+            OutOfSpaceError: The records would not fit; nothing was changed.
         """
+        self._require_room(lambda reader: operations.require_operation(reader, operation_id).files)
         return self._undoing.undo(operation_id, on_progress)
 
     def undo_deletes(self, operation_id: str) -> bool:

@@ -79,9 +79,12 @@ class Verifying(Base):
             InvalidInputError: A finding is none.
             LibraryUnavailableError: The library cannot be changed.
             LockTimeoutError: Somebody else kept the library busy.
+            OutOfSpaceError: The records would not fit; nothing was changed.
         """
         chosen = require_findings(findings)
-        return Repair(self._root, self._catalog, self._clock).run(chosen, on_progress)
+        self._require_room(lambda _: len(chosen))
+        repair = Repair(self._root, self._catalog, self._clock)
+        return self._kept(repair.run(chosen, on_progress))
 
 
 def _require_seconds(max_seconds: Any) -> float | None:

@@ -54,10 +54,13 @@ class Tasks:
             return run.outcome()
         try:
             task_id = run.write_down()
-        except ComfyFilesError as error:
+        except (ComfyFilesError, OSError) as error:
             _log.warning("a request waits for its work, which cannot be written down: %s", error)
             task_id = None
-        return run.outcome() if task_id is None else self._answer_task(task_id)
+        if task_id is None:
+            return run.outcome()
+        # Even if it has ended by now: 200 would be taken for the report.
+        return _answer(self._api.get_task_api(task_id), HTTPStatus.ACCEPTED)
 
     def _resume(self, work: Work, task_id: str) -> Response:
         _require_room()
@@ -70,9 +73,6 @@ class Tasks:
                 task.release()
                 raise
             run.has_ended(self._patience_s(work))
-        return self._answer_task(task_id)
-
-    def _answer_task(self, task_id: str) -> Response:
         return answer_task(self._api.get_task_api(task_id))
 
     def _patience_s(self, work: Work) -> float:
@@ -82,9 +82,11 @@ class Tasks:
 
 
 def answer_task(task: Json) -> Response:
-    """Answer how it stands with a task: 202 with its address while somebody works on it."""
-    is_under_way = task["state"] in _UNDER_WAY
-    status = HTTPStatus.ACCEPTED if is_under_way else HTTPStatus.OK
+    """Answer how it stands with a task: 202 while somebody works on it."""
+    return _answer(task, HTTPStatus.ACCEPTED if task["state"] in _UNDER_WAY else HTTPStatus.OK)
+
+
+def _answer(task: Json, status: HTTPStatus) -> Response:
     response = Response(problems.as_json(task), status, mimetype="application/json")
     response.headers["Location"] = url_for(".get_task", task_id=task["task_id"])
     return response

@@ -19,7 +19,7 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from flask_comfy_files import FileManager
+from flask_comfy_files import FileManager, FileManagerAPI
 from flask_comfy_files.core import carrying, detection, migration
 from flask_comfy_files.core.layout import STATE, TASKS
 from flask_comfy_files.web import tasks, works
@@ -286,6 +286,19 @@ def test_all_long_work_can_outlast_its_request_and_be_gone_on_with(
     assert stopped["state"] == "finished"
     assert is_right(stopped["result"]), stopped
     assert_sound(output_root)
+
+
+def test_work_that_ends_while_it_is_written_down_is_answered_as_a_task_all_the_same(
+    client: FlaskClient, held: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def get_task_api(api: FileManagerAPI, task_id: str) -> Json:
+        held.open()
+        return until(lambda: real(api, task_id), lambda task: task["state"] not in UNDER_WAY)
+
+    real = FileManagerAPI.get_task_api
+    monkeypatch.setattr(FileManagerAPI, "get_task_api", get_task_api)
+    task = accepted(post(client, f"{PREFIX}/verify", {}))
+    assert (task["state"], task["result"]["is_complete"]) == ("finished", True)
 
 
 def test_what_goes_wrong_in_time_is_answered_as_ever(

@@ -114,13 +114,26 @@ class FileManagerAPI:
             self.manager.cleanup_old_files(days, allow=allow, on_progress=on_progress)
         )
 
-    def plan_cleanup_api(self, days: int | None = None, *, allow: Iterable[str] = ()) -> Json:
+    def plan_cleanup_api(
+        self,
+        days: int | None = None,
+        *,
+        allow: Iterable[str] = (),
+        on_progress: Progress | None = None,
+    ) -> Json:
         """Return what a cleanup would do now; nothing is changed."""
-        return self._as_json(self.manager.plan_cleanup(days, allow=allow))
+        return self._as_json(self.manager.plan_cleanup(days, allow=allow, on_progress=on_progress))
 
-    def save_cleanup_plan_api(self, days: int | None = None, *, allow: Iterable[str] = ()) -> Json:
+    def save_cleanup_plan_api(
+        self,
+        days: int | None = None,
+        *,
+        allow: Iterable[str] = (),
+        on_progress: Progress | None = None,
+    ) -> Json:
         """Rehearse a cleanup and keep it as a plan; see ``FileManager.save_cleanup_plan``."""
-        return self._as_json(self.manager.save_cleanup_plan(days, allow=allow))
+        plan = self.manager.save_cleanup_plan(days, allow=allow, on_progress=on_progress)
+        return self._as_json(plan)
 
     def apply_cleanup_plan_api(self, plan_id: str, *, on_progress: Progress | None = None) -> Json:
         """Carry a plan out; see ``FileManager.apply_cleanup_plan``."""
@@ -152,10 +165,15 @@ class FileManagerAPI:
         jobs: Any = None,
         group_by: str | None = None,
         leave_unmatched: bool = False,
+        on_progress: MigrationProgress | None = None,
     ) -> Json:
         """Return what a migration would do now; nothing is changed."""
         report = self.manager.plan_migration(
-            recursive=recursive, jobs=jobs, group_by=group_by, leave_unmatched=leave_unmatched
+            recursive=recursive,
+            jobs=jobs,
+            group_by=group_by,
+            leave_unmatched=leave_unmatched,
+            on_progress=on_progress,
         )
         return self._as_json(report)
 
@@ -203,13 +221,29 @@ class FileManagerAPI:
         """Return an operation with what it changed; see ``FileManager.get_operation``."""
         return self._as_json(self.manager.get_operation(operation_id, limit=limit, cursor=cursor))
 
-    def plan_undo_api(self, operation_id: str) -> Json:
+    def plan_undo_api(
+        self, operation_id: str, *, on_progress: MigrationProgress | None = None
+    ) -> Json:
         """Return what undoing an operation would do now; nothing is changed."""
-        return self._as_json(self.manager.plan_undo(operation_id))
+        return self._as_json(self.manager.plan_undo(operation_id, on_progress=on_progress))
 
-    def undo_operation_api(self, operation_id: str) -> Json:
+    def undo_operation_api(
+        self, operation_id: str, *, on_progress: MigrationProgress | None = None
+    ) -> Json:
         """Undo an operation; see ``FileManager.undo_operation``."""
-        return self._as_json(self.manager.undo_operation(operation_id))
+        return self._as_json(self.manager.undo_operation(operation_id, on_progress=on_progress))
+
+    def get_tasks_api(self) -> Json:
+        """Return the long work of the last days, newest first; see ``FileManager.get_tasks``."""
+        return self._as_json(self.manager.get_tasks())
+
+    def get_task_api(self, task_id: str) -> Json:
+        """Return how it stands with long work; see ``FileManager.get_task``."""
+        return self._as_json(self.manager.get_task(task_id))
+
+    def cancel_task_api(self, task_id: str) -> Json:
+        """Ask long work to stop; see ``FileManager.cancel_task``."""
+        return self._as_json(self.manager.cancel_task(task_id))
 
     def verify_files_api(
         self,
@@ -225,13 +259,17 @@ class FileManagerAPI:
         )
         return self._as_json(report)
 
-    def repair_files_api(self, findings: Iterable[Mapping[str, Any]]) -> Json:
+    def repair_files_api(
+        self, findings: Iterable[Mapping[str, Any]], *, on_progress: Progress | None = None
+    ) -> Json:
         """Put right what was found; see ``FileManager.repair_files``."""
-        return self._as_json(self.manager.repair_files(findings))
+        return self._as_json(self.manager.repair_files(findings, on_progress=on_progress))
 
-    def plan_repair_api(self, findings: Iterable[Mapping[str, Any]]) -> Json:
+    def plan_repair_api(
+        self, findings: Iterable[Mapping[str, Any]], *, on_progress: Progress | None = None
+    ) -> Json:
         """Return what a repair would do now; nothing is changed."""
-        return self._as_json(self.manager.plan_repair(findings))
+        return self._as_json(self.manager.plan_repair(findings, on_progress=on_progress))
 
     def stamp_prompt_api(
         self,

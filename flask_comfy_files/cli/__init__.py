@@ -10,6 +10,7 @@ from flask_comfy_files.cli import (
     exchanging,
     migrating,
     organizing,
+    tasking,
     trusting,
     undoing,
     verifying,
@@ -27,6 +28,7 @@ def files_group(api: FileManagerAPI) -> click.Group:
         *trusting.commands(api),
         *exchanging.commands(api),
         *undoing.commands(api),
+        *tasking.commands(api),
     ):
         group.add_command(command)
     return group

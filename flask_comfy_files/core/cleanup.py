@@ -76,7 +76,9 @@ class Cleanup:
         self._clock = clock
         self._retention = retention
 
-    def rehearse(self, days: int | None, allow: Collection[Allowance]) -> CleanupReport:
+    def rehearse(
+        self, days: int | None, allow: Collection[Allowance], progress: Progress | None = None
+    ) -> CleanupReport:
         """Return what a cleanup would do now; nothing is changed.
 
         Raises:
@@ -85,9 +87,12 @@ class Cleanup:
         now = self._clock()
         require_present(self._root, self._catalog)
         with reading(self._root, self._catalog) as reader:
-            return self._rehearse(reader, self._select(reader, days, allow, now), days, now)
+            selection = self._select(reader, days, allow, now)
+            return self._rehearse(reader, selection, days, now, progress)
 
-    def save_plan(self, days: int | None, allow: Collection[Allowance]) -> CleanupPlan:
+    def save_plan(
+        self, days: int | None, allow: Collection[Allowance], progress: Progress | None = None
+    ) -> CleanupPlan:
         """Rehearse a cleanup, and keep what it would take, to be carried out within a day.
 
         Raises:
@@ -97,7 +102,7 @@ class Cleanup:
         require_present(self._root, self._catalog)
         with reading(self._root, self._catalog) as reader:
             selection = self._select(reader, days, allow, now)
-            rehearsal = self._rehearse(reader, selection, days, now)
+            rehearsal = self._rehearse(reader, selection, days, now, progress)
         plan = StoredPlan.new(uuid.uuid4().hex, now, selection, rehearsal)
         plans.save_plan(self._root, plan, now)
         return plan.as_record()
@@ -210,12 +215,19 @@ class Cleanup:
         return selection
 
     def _rehearse(
-        self, reader: Reader, selection: Selection, days: int | None, now: datetime
+        self,
+        reader: Reader,
+        selection: Selection,
+        days: int | None,
+        now: datetime,
+        progress: Progress | None,
     ) -> CleanupReport:
         account = Account(selection.found, selection.kept)
         emptied: dict[str, set[str]] = {}
         deleted = []
-        for choice in selection.taken:
+        for number, choice in enumerate(selection.taken):
+            if progress is not None:
+                progress(number, len(selection.taken))
             examined = self._examine(reader, choice)
             if examined.held or examined.failed:
                 account.hold(choice, examined)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
+from flask_comfy_files.core import tasks
 from flask_comfy_files.core.catalog.session import Reader
 from flask_comfy_files.core.layout import IMPORT
 from flask_comfy_files.core.notes import read_note
@@ -110,5 +111,7 @@ def _problems(root: str, disk: DiskUsage, min_free_bytes: int) -> Iterator[str]:
         )
     if not read_note(root, IMPORT).get("is_finished", True):
         yield "an import was interrupted; flask files import goes on with it"
+    for task in tasks.interrupted(root):
+        yield f"task {task.task_id} ({task.kind}) was interrupted; resume it, or cancel it"
     if disk.free < min_free_bytes:
         yield f"{disk.free} bytes are free on the volume, less than the {min_free_bytes} that MIN_FREE_BYTES keeps"

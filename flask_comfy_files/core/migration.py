@@ -71,18 +71,22 @@ class Migration:
         self._exclude = exclude
         self._min_free_bytes = min_free_bytes
 
-    def rehearse(self, wish: Wish) -> MigrationReport:
+    def rehearse(self, wish: Wish, progress: Progress | None = None) -> MigrationReport:
         """Return what a migration would do now; nothing is changed."""
         now = self._clock()
         account = Relocation()
         surveyed = self._survey(wish, account)
         detection = Detection(self._root, now, wish.hosts, wish.grouping, Reading.HEAD)
         allotment = Allotment(self._root, self._default_project, now, {})
+        before = _done(account, detection, allotment)
         with reading(self._root, self._catalog) as reader:
             for batch in detection.batches(surveyed.paths):
                 lines = allotment.lines(reader, _wanted(batch, wish, account))
                 for stored in stored_files(lines):
                     account.enter(stored)
+                if progress is not None:
+                    done = _done(account, detection, allotment) - before
+                    progress(done, len(surveyed.paths), account.bytes)
         return _report(self._root, account, detection, allotment, None)
 
     def run(self, wish: Wish, progress: Progress | None = None) -> MigrationReport:
@@ -112,7 +116,7 @@ class Migration:
         operation = self._begin(iso_utc(now))
         detection = Detection(self._root, now, wish.hosts, wish.grouping, Reading.WHOLE)
         allotment = Allotment(self._root, self._default_project, now, operation)
-        before = len(account.skipped) + len(account.failed)
+        before = _done(account, detection, allotment)
         for batch in detection.batches(surveyed.paths):
             wanted = _wanted(batch, wish, account)
             if wanted:
@@ -121,8 +125,7 @@ class Migration:
                     lines = allotment.lines(writer, fresh)
                     carry_out(self._root, self._catalog, writer, lines, account)
             if progress is not None:
-                left = sum(len(part.skipped) + len(part.failed) for part in (detection, account))
-                done = account.files + left + len(allotment.failed) - before
+                done = _done(account, detection, allotment) - before
                 progress(done, len(surveyed.paths), account.bytes)
         write_note(self._root, MIGRATION, {**operation, "is_finished": True})
         return _report(self._root, account, detection, allotment, operation["id"])
@@ -214,6 +217,12 @@ def _wanted(batch: Sequence[Attributed], wish: Wish, account: Relocation) -> lis
         if found.owner is None:
             account.leave(found.arrival.size)
     return [found for found in batch if found.owner is not None]
+
+
+def _done(account: Relocation, detection: Detection, allotment: Allotment) -> int:
+    """Return how many files were dealt with so far."""
+    left = sum(len(part.skipped) + len(part.failed) for part in (detection, account))
+    return account.files + left + len(allotment.failed)
 
 
 def _report(

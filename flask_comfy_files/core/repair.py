@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -42,6 +42,9 @@ from flask_comfy_files.core.request import Clock
 
 Change = dict[str, Any]
 Operation = Mapping[str, Any]
+
+Progress = Callable[[int, int], None]
+"""Told how many of how many findings are dealt with."""
 
 _AT_ONCE: Final = 256
 """How many findings share one turn with the library's lock, and one append."""
@@ -78,6 +81,11 @@ class _Account:
         self.repaired.append(
             Finding(kind=kind, path=asked.path, job_id=job_id, file_id=file_id, detail=detail)
         )
+
+    @property
+    def done(self) -> int:
+        """How many findings are dealt with."""
+        return len(self.repaired) + len(self.skipped) + len(self.failed)
 
     def report(self, operation_id: str | None, *, dry_run: bool) -> RepairReport:
         return RepairReport(
@@ -128,11 +136,13 @@ class Repair:
         self._catalog = catalog
         self._clock = clock
 
-    def rehearse(self, chosen: Sequence[Asked]) -> RepairReport:
+    def rehearse(self, chosen: Sequence[Asked], progress: Progress | None = None) -> RepairReport:
         """Return what a repair would do now, and change nothing."""
         require_present(self._root, self._catalog)
         account = _Account(len(chosen))
         for kind, batch in _batches(chosen):
+            if progress is not None:
+                progress(account.done, account.found)
             if kind is FindingKind.INDEX:
                 account.enter_all(batch, self._why_index_stays())
                 continue
@@ -143,7 +153,7 @@ class Repair:
                     account.enter(asked, remedies.find(asked))
         return account.report(None, dry_run=True)
 
-    def run(self, chosen: Sequence[Asked]) -> RepairReport:
+    def run(self, chosen: Sequence[Asked], progress: Progress | None = None) -> RepairReport:
         """Put right what was chosen.
 
         Raises:
@@ -155,6 +165,8 @@ class Repair:
         at = self._clock()
         operation = {"id": uuid.uuid4().hex, "kind": "repair", "at": iso_utc(at)}
         for kind, batch in _batches(chosen):
+            if progress is not None:
+                progress(account.done, account.found)
             if kind is FindingKind.INDEX:
                 account.enter_all(batch, self._remake_index())
                 continue

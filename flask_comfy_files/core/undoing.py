@@ -46,6 +46,9 @@ from flask_comfy_files.core.undone import (
     report_from_dict,
 )
 
+Progress = Callable[[int, int, int], None]
+"""Told how many of how many files are back, and how many bytes those have."""
+
 _UNDOABLE: Final = frozenset(
     {"organize", "migrate", "assign", "import", "delete", "cleanup", "restore", "repair", "undo"}
 )
@@ -73,7 +76,7 @@ class Undoing:
         self._catalog = catalog
         self._clock = clock
 
-    def plan(self, operation_id: str) -> UndoReport:
+    def plan(self, operation_id: str, progress: Progress | None = None) -> UndoReport:
         """Return what undoing an operation would do now; nothing is changed.
 
         Raises:
@@ -84,12 +87,13 @@ class Undoing:
         with reading(self._root, self._catalog) as reader:
             work = self._begin(reader, operation_id, {"id": "", "kind": "undo"})
             for piece in work.effects.pieces:
+                work.tell(progress)
                 batch = _Batch(self._root, reader, work, make_folder=lambda _: None)
                 batch.take(piece)
                 batch.rehearse()
         return work.ledger.report(work.row, None, is_rehearsal=True)
 
-    def undo(self, operation_id: str) -> UndoReport:
+    def undo(self, operation_id: str, progress: Progress | None = None) -> UndoReport:
         """Undo an operation; one that is undone already is answered as it was then.
 
         Raises:
@@ -107,7 +111,7 @@ class Undoing:
             before = self._answered_before(operation_id)
             if before is not None and work.effects.ids <= work.effects.already:
                 return before
-            self._carry_out(work)
+            self._carry_out(work, progress)
         undo_id = operation["id"] if work.ledger.undone[0] else None
         before = None if undo_id or work.ledger.failed else self._answered_before(operation_id)
         if before is not None:
@@ -129,9 +133,10 @@ class Undoing:
             except LockTimeoutError as error:
                 raise running from error
 
-    def _carry_out(self, work: _Work) -> None:
+    def _carry_out(self, work: _Work, progress: Progress | None) -> None:
         pieces = deque(work.effects.pieces)
         while pieces:
+            work.tell(progress)
             with changing(self._root, self._catalog) as writer:
                 batch = _Batch(self._root, writer, work, make_folder=work.make_folder(self._root))
                 while pieces and batch.weight < FILES_AT_ONCE:
@@ -197,6 +202,12 @@ class _Work:
     ledger: Ledger = field(default_factory=Ledger)
     touched: list[str] = field(default_factory=list)
     """The folders that have got new ones, and are not synced yet."""
+
+    def tell(self, progress: Progress | None) -> None:
+        """Say how far it has come, where nothing is half done."""
+        if progress is not None:
+            files, size = self.ledger.undone
+            progress(files, self.row.files, size)
 
     def make_folder(self, root: str) -> Callable[[str], None]:
         """Return what makes the folder of a target."""

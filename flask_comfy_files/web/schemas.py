@@ -31,7 +31,6 @@ LARGEST_BODY_BYTES: Final = 4 * 1024**2
 
 MOST_FILES: Final = 20_000
 
-VERIFY_SECONDS: Final = 10
 MOST_VERIFY_SECONDS: Final = 25
 """Below the 30 s after which gunicorn takes a worker for dead."""
 
@@ -187,7 +186,7 @@ class VerifyBody(Schema):
     read_bytes = _Flag(load_default=False)
     max_seconds = fields.Integer(
         strict=True,
-        load_default=VERIFY_SECONDS,
+        load_default=None,
         validate=validate.Range(min=1, max=MOST_VERIFY_SECONDS),
     )
     cursor = fields.String(load_default=None, allow_none=True)

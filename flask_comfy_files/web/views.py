@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
@@ -11,13 +10,14 @@ from typing import Any, Final, NoReturn
 from flask import Blueprint, Response, request
 from flask.blueprints import BlueprintSetupState
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, default_exceptions
-from werkzeug.routing import Map, Rule, UnicodeConverter
+from werkzeug.routing import Map, Rule
 
 from flask_comfy_files.api import FileManagerAPI, Json
 from flask_comfy_files.core.errors import ComfyFilesError
 from flask_comfy_files.web import access, problems
 from flask_comfy_files.web.access import Action
 from flask_comfy_files.web.content import send
+from flask_comfy_files.web.routing import AnyMethod, add_converter, yielding
 from flask_comfy_files.web.schemas import (
     AssignBody,
     ChangesQuery,
@@ -38,13 +38,15 @@ from flask_comfy_files.web.schemas import (
     body_parser,
     read_body,
 )
+from flask_comfy_files.web.tasks import Tasks, answer_task
+from flask_comfy_files.web.works import Work, action_of, work_of_task
 
 BLUEPRINT: Final = "comfy_files"
 COMPLETION_ENDPOINT: Final = f"{BLUEPRINT}.complete_job"
 JOB_FILES_ROUTE: Final = "/api/jobs/<job_id>/files"
-_CONVERTER: Final = "comfy_files_job"
 
-View = Callable[..., Json | Response]
+View = Callable[..., Json | Response | Work]
+"""Answers, or says which work is to be done for the answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,34 +96,28 @@ def get_trash(api: FileManagerAPI) -> Json:
     return api.get_trash_api()
 
 
-def empty_trash(api: FileManagerAPI) -> Json:
+def empty_trash(_api: FileManagerAPI) -> Work:
     """Delete everything in the trash for good."""
     _require_no_query()
     _require_no_body()
-    return api.empty_trash_api()
+    return Work("empty_trash", {})
 
 
-def cleanup(api: FileManagerAPI) -> Json:
+def cleanup(_api: FileManagerAPI) -> Work:
     """Delete what has expired, carry a plan out, or say what would go."""
     _require_no_query()
-    said = body_parser.parse(CleanupBody(), request, location="json")
-    if said["plan_id"] is not None:
-        return api.apply_cleanup_plan_api(said["plan_id"])
-    act = api.plan_cleanup_api if said["dry_run"] else api.cleanup_old_files_api
-    return act(said["days"], allow=said["allow"])
+    return Work("cleanup", body_parser.parse(CleanupBody(), request, location="json"))
 
 
-def plan_cleanup(api: FileManagerAPI) -> Json:
+def plan_cleanup(_api: FileManagerAPI) -> Work:
     """Rehearse a cleanup, and keep it as a plan."""
     _require_no_query()
-    return api.save_cleanup_plan_api(**body_parser.parse(PlanBody(), request, location="json"))
+    return Work("plan_cleanup", body_parser.parse(PlanBody(), request, location="json"))
 
 
-def migrate(api: FileManagerAPI) -> Json:
+def migrate(_api: FileManagerAPI) -> Work:
     """Migrate what lies about from before, or say what would go where."""
-    said = body_parser.parse(MigrateBody(), request, location="json")
-    act = api.plan_migration_api if said.pop("dry_run") else api.migrate_legacy_files_api
-    return act(**said)
+    return Work("migrate", body_parser.parse(MigrateBody(), request, location="json"))
 
 
 def get_legacy(api: FileManagerAPI) -> Json:
@@ -146,23 +142,44 @@ def get_operation(api: FileManagerAPI, operation_id: str) -> Json:
     return api.get_operation_api(operation_id, **asked)
 
 
-def undo_operation(api: FileManagerAPI, operation_id: str) -> Json:
+def undo_operation(_api: FileManagerAPI, operation_id: str) -> Work:
     """Undo an operation, or say what that would do."""
     _require_no_query()
-    act = api.plan_undo_api if _is_undo_rehearsal() else api.undo_operation_api
-    return act(operation_id)
+    return Work("undo", {"operation_id": operation_id, "dry_run": _is_undo_rehearsal()})
 
 
-def verify(api: FileManagerAPI) -> Json:
+def verify(_api: FileManagerAPI) -> Work:
     """Compare document, index and files."""
-    return api.verify_files_api(**body_parser.parse(VerifyBody(), request, location="json"))
+    return Work("verify", body_parser.parse(VerifyBody(), request, location="json"))
 
 
-def repair(api: FileManagerAPI) -> Json:
+def repair(_api: FileManagerAPI) -> Work:
     """Put right what a verification has found, or say what would be done."""
-    said = body_parser.parse(RepairBody(), request, location="json")
-    act = api.plan_repair_api if said["dry_run"] else api.repair_files_api
-    return act(said["findings"])
+    return Work("repair", body_parser.parse(RepairBody(), request, location="json"))
+
+
+def get_tasks(api: FileManagerAPI) -> Json:
+    """Return the work that has outlasted its request, newest first."""
+    return api.get_tasks_api()
+
+
+def get_task(api: FileManagerAPI, task_id: str) -> Json:
+    """Return how it stands with such work, and its report."""
+    return api.get_task_api(task_id)
+
+
+def cancel_task(api: FileManagerAPI, task_id: str) -> Response:
+    """Ask such work to stop."""
+    _require_no_query()
+    _require_no_body()
+    return answer_task(api.cancel_task_api(task_id))
+
+
+def resume_task(api: FileManagerAPI, task_id: str) -> Work:
+    """Go on with such work, where it has stopped before its end."""
+    _require_no_query()
+    _require_no_body()
+    return work_of_task(api, task_id)
 
 
 def get_project(api: FileManagerAPI, project_id: str) -> Json:
@@ -185,11 +202,11 @@ def get_file_history(api: FileManagerAPI, file_id: str) -> Json:
     return api.get_file_history_api(file_id)
 
 
-def adopt(api: FileManagerAPI) -> Json:
+def adopt(_api: FileManagerAPI) -> Work:
     """Say that what is in the output root is right."""
     _require_no_query()
     _require_no_body()
-    return api.adopt_library_api()
+    return Work("adopt", {})
 
 
 def stamp(api: FileManagerAPI) -> Json:
@@ -256,13 +273,7 @@ def _cleans_up(api: FileManagerAPI) -> Action:
     is_rehearsal = False
     with contextlib.suppress(ComfyFilesError, HTTPException):  # as above
         is_rehearsal = body_parser.parse(CleanupBody(), request, location="json")["dry_run"]
-    if is_rehearsal:
-        return Action.READ
-    with contextlib.suppress(
-        ComfyFilesError
-    ):  # a volume that cannot be asked is told of by the cleanup
-        return Action.DESTROY if api.manager.deletes_at_once() else Action.DELETE
-    return Action.DELETE
+    return action_of(api, Work("cleanup", {"dry_run": is_rehearsal}))
 
 
 def _is_undo_rehearsal() -> bool:
@@ -272,12 +283,17 @@ def _is_undo_rehearsal() -> bool:
 
 def _undoes(api: FileManagerAPI) -> Action:
     """Return what undoing an operation is: deleting, where it had brought deleted jobs back."""
+    is_rehearsal = False
     with contextlib.suppress(ComfyFilesError, HTTPException):  # as above
-        if _is_undo_rehearsal():
-            return Action.READ
+        is_rehearsal = _is_undo_rehearsal()
+    said = {"operation_id": (request.view_args or {})["operation_id"], "dry_run": is_rehearsal}
+    return action_of(api, Work("undo", said))
+
+
+def _resumes(api: FileManagerAPI) -> Action:
+    """Return what going on with a task is: what its work is."""
     with contextlib.suppress(ComfyFilesError):  # one that is not known is told of by the view
-        operation_id = (request.view_args or {})["operation_id"]
-        return Action.DELETE if api.manager.undo_deletes(operation_id) else Action.WRITE
+        return action_of(api, work_of_task(api, (request.view_args or {})["task_id"]))
     return Action.WRITE
 
 
@@ -299,6 +315,10 @@ ROUTES: Final = (
     Route("GET", "/operations", Action.READ, get_operations),
     Route("GET", "/operations/<operation_id>", Action.READ, get_operation),
     Route("POST", "/operations/<operation_id>/undo", Action.WRITE, undo_operation, _undoes),
+    Route("GET", "/tasks", Action.READ, get_tasks),
+    Route("GET", "/tasks/<task_id>", Action.READ, get_task),
+    Route("DELETE", "/tasks/<task_id>", Action.WRITE, cancel_task),
+    Route("POST", "/tasks/<task_id>/resume", Action.WRITE, resume_task, _resumes),
     Route("GET", "/projects/<project_id>", Action.READ, get_project),
     Route("GET", "/status", Action.READ, get_status),
     Route("POST", "/stamp", Action.WRITE, stamp),
@@ -320,7 +340,7 @@ def build_blueprint(api: FileManagerAPI) -> Blueprint:
     blueprint = Blueprint(BLUEPRINT, __name__)
     for route in ROUTES:
         _add(blueprint, settings.url_prefix, route, api)
-    blueprint.record(_add_converter)
+    blueprint.record(add_converter)
     completion = Route("POST", yielding(settings.complete_route), Action.WRITE, complete_job)
     job_files = Route("GET", yielding(JOB_FILES_ROUTE), Action.READ, get_job)
     _add(blueprint, "", completion, api)
@@ -337,41 +357,20 @@ def build_blueprint(api: FileManagerAPI) -> Blueprint:
 def _add(
     blueprint: Blueprint, prefix: str, route: Route, api: FileManagerAPI, *, name: str | None = None
 ) -> None:
+    tasks = Tasks(api)
+
     def answer_request(**arguments: str) -> Response:
         action = route.action if route.exact is None else route.exact(api)
         access.require(request, action, api.manager.settings)
         answer = route.view(api, **arguments)
+        if isinstance(answer, Work):
+            answer = tasks.answer(answer)
         if isinstance(answer, Response):
             return answer
         return Response(problems.as_json(answer), mimetype="application/json")
 
     endpoint = name or route.view.__name__
     blueprint.add_url_rule(prefix + route.rule, endpoint, answer_request, methods=[route.method])
-
-
-class _YieldingConverter(UnicodeConverter):
-    """A part of a path, as ``string``, but tried after it: a host's rule of the same form wins."""
-
-    weight = UnicodeConverter.weight + 50
-
-
-def yielding(rule: str) -> str:
-    """Return a rule with one variable in the form that yields to a host's own."""
-    return re.sub(r"<[^<>]*>", f"<{_CONVERTER}:job_id>", rule)
-
-
-def _add_converter(state: BlueprintSetupState) -> None:
-    state.app.url_map.converters[_CONVERTER] = _YieldingConverter
-
-
-class _AnyMethod(frozenset[str]):
-    """Every method, but for the one by which Werkzeug asks which methods an address takes.
-
-    So that the answers to OPTIONS, the host's own below the prefix included, name what is really there.
-    """
-
-    def __contains__(self, method: object) -> bool:
-        return method != "--"
 
 
 def _add_last_route(state: BlueprintSetupState, prefix: str) -> None:
@@ -388,6 +387,6 @@ def _add_last_route(state: BlueprintSetupState, prefix: str) -> None:
     for rule in (prefix, f"{prefix}/", f"{prefix}/<path:rest>"):
         # Not by add_url_rule: Flask's rules always name their methods, and this one takes any.
         last = Rule(rule, endpoint=endpoint, strict_slashes=True)
-        last.methods = _AnyMethod()  # type: ignore[assignment]
+        last.methods = AnyMethod()  # type: ignore[assignment]
         state.app.url_map.add(last)
     state.app.view_functions[endpoint] = refuse

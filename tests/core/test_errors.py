@@ -23,11 +23,13 @@ EXAMPLES: list[ComfyFilesError] = [
     errors.CleanupRefusedError("the policy would leave project 'tokyo' empty", "empty_project"),
     errors.PlanStaleError("job_1"),
     errors.OperationNotFoundError("0" * 32),
+    errors.TaskNotFoundError("0" * 32),
     errors.OperationNotUndoableError(
         "0" * 32, "mark", "set the pin or the tags as they should be."
     ),
     errors.CleanupRunningError(),
     errors.MigrationRunningError(),
+    errors.TasksRunningError(8),
     errors.IdentifierCaseError("job_id", "Job_1", "job_1"),
     errors.JobInOtherProjectError("job_1", "osaka", "tokyo"),
     errors.AmbiguousNameError("ComfyUI_00001_.png", ("0" * 32, "1" * 32)),

@@ -7,13 +7,13 @@
     ├── InvalidInputError(ValueError)    InvalidIdentifierError, UnsafePathError
     ├── NotFoundError(LookupError)       JobNotFoundError (JobTrashedError), ProjectNotFoundError,
     │                                    RecordNotFoundError, NameNotFoundError, PlanNotFoundError,
-    │                                    OperationNotFoundError
+    │                                    OperationNotFoundError, TaskNotFoundError
     ├── ConflictError                    IdentifierCaseError, JobInOtherProjectError, AmbiguousNameError,
     │                                    JobPinnedError, CleanupRefusedError, PlanStaleError,
     │                                    OperationNotUndoableError
     ├── BusyError(TimeoutError)          LockTimeoutError, BudgetExceededError, RunNotFinishedError,
     │                                    HistoryUnavailableError, CleanupRunningError,
-    │                                    MigrationRunningError
+    │                                    MigrationRunningError, TasksRunningError
     ├── IntegrityError                   ChecksumMismatchError, DocumentDamagedError
     ├── StorageError                     OutOfSpaceError, LibraryUnavailableError (OlderInstallationError)
     ├── AccessError                      TokenRequiredError, AccessDeniedError
@@ -49,6 +49,7 @@ from flask_comfy_files.core.errors.caller import (
     PlanStaleError,
     ProjectNotFoundError,
     RecordNotFoundError,
+    TaskNotFoundError,
     UnsafePathError,
 )
 from flask_comfy_files.core.errors.world import (
@@ -69,6 +70,7 @@ from flask_comfy_files.core.errors.world import (
     OutOfSpaceError,
     RunNotFinishedError,
     StorageError,
+    TasksRunningError,
     TokenRequiredError,
     UpstreamError,
 )
@@ -112,6 +114,8 @@ __all__ = [
     "RecordNotFoundError",
     "RunNotFinishedError",
     "StorageError",
+    "TaskNotFoundError",
+    "TasksRunningError",
     "TokenRequiredError",
     "UnsafePathError",
     "UpstreamError",

@@ -111,6 +111,17 @@ class OperationNotFoundError(NotFoundError):
         self.operation_id = quoted(operation_id)
 
 
+class TaskNotFoundError(NotFoundError):
+    """No task has this id, or it ended too long ago."""
+
+    code = "task_not_found"
+    template = "No task {task_id} is known. A task is remembered for seven days after its end."
+
+    def __init__(self, task_id: str) -> None:
+        super().__init__(task_id)
+        self.task_id = quoted(task_id)
+
+
 class ConflictError(ComfyFilesError):
     """The call contradicts what the library already knows; nothing was changed."""
 

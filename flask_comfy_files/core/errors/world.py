@@ -72,6 +72,20 @@ class MigrationRunningError(BusyError):
     template = "A migration of this library is under way already. Try again when it has finished."
 
 
+class TasksRunningError(BusyError):
+    """A server process works on as many tasks as it may."""
+
+    code = "tasks_running"
+    template = (
+        "This server process works on {number} tasks already. "
+        "Try again when one has ended, or cancel one."
+    )
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
 class IntegrityError(ComfyFilesError):
     """Bytes are not what their record says."""
 

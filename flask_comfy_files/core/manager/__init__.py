@@ -10,11 +10,12 @@ from flask_comfy_files.core.manager.jobs import Jobs
 from flask_comfy_files.core.manager.keeping import Keeping
 from flask_comfy_files.core.manager.migrating import Migrating
 from flask_comfy_files.core.manager.operating import Operating
+from flask_comfy_files.core.manager.tasking import Tasking
 from flask_comfy_files.core.manager.trusting import Trusting
 from flask_comfy_files.core.manager.verifying import Verifying
 
 
-class FileManager(Jobs, Keeping, Migrating, Exchanging, Operating, Trusting, Verifying):
+class FileManager(Jobs, Keeping, Migrating, Exchanging, Operating, Tasking, Trusting, Verifying):
     """Organizes the output of ComfyUI in one output root, and answers what is in it.
 
     One object serves all threads of a process, and processes share a library: changes are made one

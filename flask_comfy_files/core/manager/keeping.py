@@ -68,14 +68,20 @@ class Keeping(Base):
         """Delete everything in the trash for good."""
         return self._kept(self._deletion.empty_trash())
 
-    def plan_cleanup(self, days: int | None = None, *, allow: Iterable[str] = ()) -> CleanupReport:
+    def plan_cleanup(
+        self,
+        days: int | None = None,
+        *,
+        allow: Iterable[str] = (),
+        on_progress: Progress | None = None,
+    ) -> CleanupReport:
         """Return what ``cleanup_old_files`` would do now, and change nothing.
 
         Raises:
             InvalidInputError: As ``cleanup_old_files``.
             CleanupRefusedError: Likewise.
         """
-        return self._cleanup.rehearse(_require_days(days), _require_allowances(allow))
+        return self._cleanup.rehearse(_require_days(days), _require_allowances(allow), on_progress)
 
     def cleanup_old_files(
         self,
@@ -100,7 +106,11 @@ class Keeping(Base):
         return self._kept(report)
 
     def save_cleanup_plan(
-        self, days: int | None = None, *, allow: Iterable[str] = ()
+        self,
+        days: int | None = None,
+        *,
+        allow: Iterable[str] = (),
+        on_progress: Progress | None = None,
     ) -> CleanupPlan:
         """Rehearse a cleanup, and keep it as a plan that can be carried out within 24 hours.
 
@@ -108,7 +118,7 @@ class Keeping(Base):
             InvalidInputError: As ``cleanup_old_files``.
             CleanupRefusedError: Likewise.
         """
-        return self._cleanup.save_plan(_require_days(days), _require_allowances(allow))
+        return self._cleanup.save_plan(_require_days(days), _require_allowances(allow), on_progress)
 
     def apply_cleanup_plan(
         self, plan_id: str, *, on_progress: Progress | None = None

@@ -26,13 +26,15 @@ class Migrating(Base):
         jobs: Any = None,
         group_by: str | None = None,
         leave_unmatched: bool = False,
+        on_progress: Progress | None = None,
     ) -> MigrationReport:
         """Return what ``migrate_legacy_files`` would do now, and change nothing.
 
         Raises:
             InvalidInputError: As ``migrate_legacy_files``.
         """
-        return self._migration.rehearse(_wish(recursive, jobs, group_by, leave_unmatched))
+        wish = _wish(recursive, jobs, group_by, leave_unmatched)
+        return self._migration.rehearse(wish, on_progress)
 
     def migrate_legacy_files(
         self,

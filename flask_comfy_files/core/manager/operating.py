@@ -10,6 +10,7 @@ from flask_comfy_files.core.operations import (
     OperationList,
     OperationRecord,
 )
+from flask_comfy_files.core.undoing import Progress
 from flask_comfy_files.core.undone import UndoReport
 
 
@@ -48,21 +49,23 @@ class Operating(Base):
             row = operations.require_operation(reader, operation_id)
             return operations.operation_record(self._root, reader, row, number, behind)
 
-    def plan_undo(self, operation_id: str) -> UndoReport:
+    def plan_undo(self, operation_id: str, *, on_progress: Progress | None = None) -> UndoReport:
         """Return what ``undo_operation`` would do now, and change nothing.
 
         Raises:
             OperationNotFoundError: As ``undo_operation``.
             ConflictError: Likewise.
         """
-        return self._undoing.plan(operation_id)
+        return self._undoing.plan(operation_id, on_progress)
 
-    def undo_operation(self, operation_id: str) -> UndoReport:
+    def undo_operation(
+        self, operation_id: str, *, on_progress: Progress | None = None
+    ) -> UndoReport:
         """Put back what an operation moved, deleted or restored, as far as the bytes still exist.
 
         A file whose name was taken meanwhile is put beside it. What cannot be undone is told with the reason. An
         undo is an operation itself, and can be undone. Called again, it does what was not possible before, or
-        answers what was done.
+        answers what was done. ``on_progress`` is told how many files of how many are back, and their bytes.
 
         Raises:
             OperationNotFoundError: It is not known.
@@ -72,7 +75,7 @@ class Operating(Base):
             OutOfSpaceError: The records would not fit; nothing was changed.
         """
         self._require_room(lambda reader: operations.require_operation(reader, operation_id).files)
-        return self._undoing.undo(operation_id)
+        return self._undoing.undo(operation_id, on_progress)
 
     def undo_deletes(self, operation_id: str) -> bool:
         """Say whether undoing an operation would move jobs into the trash.

@@ -12,6 +12,7 @@ from flask_comfy_files.core.course import Progress
 from flask_comfy_files.core.errors import InvalidInputError
 from flask_comfy_files.core.findings import Finding, RepairReport, VerifyReport
 from flask_comfy_files.core.manager.base import Base
+from flask_comfy_files.core.repair import Progress as RepairProgress
 from flask_comfy_files.core.repair import Repair, require_findings
 from flask_comfy_files.core.verification import Verification
 
@@ -53,21 +54,26 @@ class Verifying(Base):
             on_progress=on_progress,
         )
 
-    def plan_repair(self, findings: Findings) -> RepairReport:
+    def plan_repair(
+        self, findings: Findings, *, on_progress: RepairProgress | None = None
+    ) -> RepairReport:
         """Return what ``repair_files`` would do now, and change nothing.
 
         Raises:
             InvalidInputError: As ``repair_files``.
         """
         chosen = require_findings(findings)
-        return Repair(self._root, self._catalog, self._clock).rehearse(chosen)
+        return Repair(self._root, self._catalog, self._clock).rehearse(chosen, on_progress)
 
-    def repair_files(self, findings: Findings) -> RepairReport:
+    def repair_files(
+        self, findings: Findings, *, on_progress: RepairProgress | None = None
+    ) -> RepairReport:
         """Put right what a verification has found, as far as it still holds.
 
         Each finding is an object with ``kind`` and ``path``, and with ``file_id`` where it has one, as
         ``verify_files`` reports them. No file is deleted or overwritten: records are brought up to date,
         files without a record get one, and strayed files are moved back.
+        ``on_progress`` is told how many of how many findings are dealt with.
 
         Raises:
             InvalidInputError: A finding is none.
@@ -77,7 +83,8 @@ class Verifying(Base):
         """
         chosen = require_findings(findings)
         self._require_room(lambda _: len(chosen))
-        return self._kept(Repair(self._root, self._catalog, self._clock).run(chosen))
+        repair = Repair(self._root, self._catalog, self._clock)
+        return self._kept(repair.run(chosen, on_progress))
 
 
 def _require_seconds(max_seconds: Any) -> float | None:

@@ -9,7 +9,10 @@ LONGEST_QUOTE: Final = 120  # characters of a refused value that a message repea
 
 def quoted(value: object) -> str:
     """Return a value as a message may show it: escaped, and shortened when it is long."""
-    text = value if isinstance(value, str) else repr(value)
+    try:
+        text = value if isinstance(value, str) else repr(value)
+    except RecursionError:
+        text = "a value that is nested too deeply to be shown"
     if len(text) <= LONGEST_QUOTE:
         return ascii(text) if isinstance(value, str) else text
     return f"{text[:LONGEST_QUOTE]!a}… ({len(text)} characters)"

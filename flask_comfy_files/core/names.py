@@ -9,7 +9,12 @@ from dataclasses import dataclass
 from flask_comfy_files.core import durable
 from flask_comfy_files.core.attribution import COMFYUI_TYPES
 from flask_comfy_files.core.catalog.session import Reader
-from flask_comfy_files.core.errors import AmbiguousNameError, InvalidInputError, NameNotFoundError
+from flask_comfy_files.core.errors import (
+    AmbiguousNameError,
+    InvalidInputError,
+    NameNotFoundError,
+    RecordNotFoundError,
+)
 from flask_comfy_files.core.layout import is_reserved, require_relative_path
 from flask_comfy_files.core.records import FileRecord, Resolution
 
@@ -79,6 +84,18 @@ def find_content(root: str, reader: Reader, path: str, prompt_id: str | None) ->
         record = resolution.matches[-1]
         return Content(record.path, record)
     raise AmbiguousNameError(path, tuple(record.file_id for record in resolution.matches))
+
+
+def content_of(reader: Reader, key: str) -> Content:
+    """Return a recorded file by its id or its path.
+
+    Raises:
+        RecordNotFoundError: There is none, or its bytes are missing.
+    """
+    record = reader.find_file(key)
+    if record is None or record.missing:
+        raise RecordNotFoundError(key)
+    return Content(record.path, record)
 
 
 def _is_another(root: str, path: str, records: list[FileRecord]) -> bool:

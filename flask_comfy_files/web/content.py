@@ -21,12 +21,12 @@ _SHOWN: Final = ("image/", "video/", "audio/", "text/plain")
 _ACTIVE: Final = frozenset({"image/svg+xml"})
 
 
-def send(root: str, content: Content) -> Response:
+def send(root: str, content: Content, *, as_download: bool = False) -> Response:
     """Answer a file's bytes: whole or in ranges, with a strong ETag, or 304 where the client has them.
 
     The file is opened once and over no link. Its ETag is its checksum while it has the size that was
     recorded, else what the system says of it. Images, videos and sound are shown; whatever could hold a
-    script is offered as a download.
+    script is offered as a download, as is everything where that is wanted.
 
     Raises:
         NameNotFoundError: It is gone, or no regular file any more.
@@ -41,10 +41,10 @@ def send(root: str, content: Content) -> Response:
             durable.refuse("Reading", content.path, error)
         except OSError as error:
             raise NameNotFoundError(content.path) from error
-    return _answer(content, descriptor)
+    return _answer(content, descriptor, as_download=as_download)
 
 
-def _answer(content: Content, descriptor: int) -> Response:
+def _answer(content: Content, descriptor: int, *, as_download: bool) -> Response:
     facts = os.fstat(descriptor)
     record = content.record
     name = split(content.path if record is None else record.original_path)[1]
@@ -55,7 +55,7 @@ def _answer(content: Content, descriptor: int) -> Response:
     response = send_file(
         source,
         mimetype=media_type,
-        as_attachment=not media_type.startswith(_SHOWN) or media_type in _ACTIVE,
+        as_attachment=as_download or not media_type.startswith(_SHOWN) or media_type in _ACTIVE,
         download_name=_printable(name),
         conditional=False,
         etag=record.checksum if record is not None and is_recorded else identity,

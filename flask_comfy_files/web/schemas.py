@@ -217,6 +217,17 @@ class DeleteQuery(Schema):
     permanent = fields.String(load_default="false", validate=validate.OneOf(["true", "false"]))
 
 
+class ContentQuery(Schema):
+    """``GET /{file_id}/content``."""
+
+    class Meta:
+        """A misspelled key must not pass for one that was left out."""
+
+        unknown = RAISE
+
+    download = fields.String(load_default="0", validate=validate.OneOf(["0", "1"]))
+
+
 class ChangesQuery(Schema):
     """``GET /operations/{operation_id}``: how much of it, and from where on."""
 

@@ -23,6 +23,7 @@ from flask_comfy_files.web.schemas import (
     ChangesQuery,
     CleanupBody,
     CompletionBody,
+    ContentQuery,
     DeleteQuery,
     MigrateBody,
     NameQuery,
@@ -197,6 +198,13 @@ def get_file(api: FileManagerAPI, file_id: str) -> Json:
     return api.get_file_api(file_id)
 
 
+def get_content(api: FileManagerAPI, file_id: str) -> Response:
+    """Return the bytes of one file."""
+    wanted = body_parser.parse(ContentQuery(), request, location="query")["download"]
+    content = api.manager.get_content(file_id)
+    return send(api.manager.settings.output_dir, content, as_download=wanted == "1")
+
+
 def get_file_history(api: FileManagerAPI, file_id: str) -> Json:
     """Return what happened to one file."""
     return api.get_file_history_api(file_id)
@@ -260,12 +268,10 @@ def _is_permanent() -> bool:
 
 def _deletes(api: FileManagerAPI) -> Action:
     """Return what deleting a job is: without a trash it cannot be undone."""
-    is_permanent = False
-    with contextlib.suppress(
-        ComfyFilesError
-    ):  # what is wrong with it is said to those who may delete
-        is_permanent = _is_permanent()
-    return Action.DESTROY if is_permanent or not api.manager.settings.trash_days else Action.DELETE
+    with contextlib.suppress(ComfyFilesError):  # what is wrong is said to those who may delete
+        if _is_permanent():
+            return Action.DESTROY
+    return Action.DELETE if api.manager.settings.trash_days else Action.DESTROY
 
 
 def _cleans_up(api: FileManagerAPI) -> Action:
@@ -326,6 +332,7 @@ ROUTES: Final = (
     Route("GET", "/view", Action.READ, view),
     Route("POST", "/adopt", Action.DESTROY, adopt),
     Route("GET", "/<string(length=32):file_id>", Action.READ, get_file),
+    Route("GET", "/<string(length=32):file_id>/content", Action.READ, get_content),
     Route("GET", "/<string(length=32):file_id>/history", Action.READ, get_file_history),
 )
 

@@ -3,12 +3,13 @@ from __future__ import annotations
 import hashlib
 import shutil
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from flask.testing import FlaskClient
 
 from tests.trees import recording
-from tests.web.answers import PREFIX
+from tests.web.answers import PREFIX, assert_problem
 
 IMAGE = "batch_00002_.png"
 VIEW = f"{PREFIX}/view"
@@ -132,3 +133,78 @@ def test_what_is_no_output_is_not_served(
     for route in ("view", "resolve"):
         answered = client.get(f"{PREFIX}/{route}", query_string=asked)
         assert (answered.status_code, answered.content_type) == (status, "application/problem+json")
+
+
+CONTENT = f"{PREFIX}/{{}}/content"
+
+
+@pytest.fixture
+def file_id(client: FlaskClient, recorded: Path) -> str:
+    """Return the id of that file."""
+    assert recorded.is_file()
+    (record,) = client.get(f"{PREFIX}/jobs/job_1").get_json()["files"]
+    return str(record["file_id"])
+
+
+def test_a_recorded_files_bytes_are_served_by_its_id(client: FlaskClient, file_id: str) -> None:
+    answered = client.get(CONTENT.format(file_id), buffered=True)
+    assert (answered.data, answered.content_type) == (recording(IMAGE), "image/png")
+    tag = f'"{hashlib.sha256(answered.data).hexdigest()}"'
+    assert answered.headers["ETag"] == tag
+    assert answered.headers["X-Content-Type-Options"] == "nosniff"
+    assert "attachment" not in answered.headers["Content-Disposition"]
+    known = client.get(CONTENT.format(file_id), headers={"If-None-Match": tag})
+    assert (known.status_code, known.data) == (304, b"")
+    head = client.head(CONTENT.format(file_id))
+    assert (head.data, head.content_length) == (b"", len(answered.data))
+
+
+def test_a_broken_off_download_goes_on_only_with_the_same_file(
+    client: FlaskClient, file_id: str
+) -> None:
+    whole = client.get(CONTENT.format(file_id), buffered=True)
+    for tag, status, expected in (
+        (whole.headers["ETag"], 206, whole.data[100:]),
+        ('"another"', 200, whole.data),
+    ):
+        rest = client.get(
+            CONTENT.format(file_id),
+            buffered=True,
+            headers={"Range": "bytes=100-", "If-Range": tag},
+        )
+        assert (rest.status_code, rest.data) == (status, expected)
+
+
+def test_it_can_be_downloaded_under_the_name_that_comfyui_gave_it(
+    client: FlaskClient, output_root: Path
+) -> None:
+    name = "キャラ 01 – été.png"
+    shutil.copy(output_root / IMAGE, output_root / name)
+    (record,) = organize_named(client, name)
+    answered = client.get(
+        CONTENT.format(record["file_id"]), buffered=True, query_string={"download": "1"}
+    )
+    disposition = answered.headers["Content-Disposition"]
+    assert disposition.startswith("attachment")
+    assert quote(name) in disposition
+    assert answered.data == recording(IMAGE)
+
+
+def organize_named(client: FlaskClient, name: str) -> list[dict[str, str]]:
+    """Organize one file, and return its record in a list."""
+    said = {"job_id": "named", "files": [name]}
+    answered = client.post(f"{PREFIX}/organize", json=said).get_json()
+    records: list[dict[str, str]] = answered["organized_files"]
+    return records
+
+
+def test_what_is_gone_or_was_never_there_is_a_404(
+    client: FlaskClient, file_id: str, recorded: Path
+) -> None:
+    assert_problem(client.get(CONTENT.format("f" * 32)), 404, "record_not_found")
+    recorded.unlink()
+    assert_problem(client.get(CONTENT.format(file_id)), 404, "name_not_found")
+    client.delete(f"{PREFIX}/jobs/job_1")
+    assert_problem(client.get(CONTENT.format(file_id)), 404, "record_not_found")
+    answered = client.get(CONTENT.format(file_id), query_string={"downlaod": "1"})
+    assert_problem(answered, 422, "invalid_body", "downlaod")

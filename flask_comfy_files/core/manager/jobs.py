@@ -249,6 +249,15 @@ class Jobs(Base):
         with self._reading() as reader:
             return names.find_content(self._root, reader, path, prompt_id)
 
+    def get_content(self, key: str) -> names.Content:
+        """Return where the bytes of a recorded file lie, by its id or its path.
+
+        Raises:
+            RecordNotFoundError: There is no such file, or its bytes are missing.
+        """
+        with self._reading() as reader:
+            return names.content_of(reader, key)
+
     def get_system_stats(self) -> SystemStats:
         """Return the library in numbers, and how it is; never fails, but says why where it cannot tell."""
         try:

@@ -73,7 +73,10 @@ def tests_min(session: nox.Session) -> None:
     constraints.write_text("\n".join(_lowest_requirements()), encoding="utf-8")
     session.install("-e", ".[test]", "-c", str(constraints))
     left_out = ("core", "crash", "comfyui", "properties")
-    long = ("web/test_access.py", "web/test_keeping.py", "test_cli_keeping.py")
+    long = (
+        *("web/test_access.py", "web/test_completion.py", "web/test_keeping.py"),
+        *("web/test_servers.py", "test_cli_keeping.py"),
+    )
     ignored = [f"--ignore=tests/{path}" for path in (*left_out, *long)]
     session.run("pytest", *ignored, *session.posargs)
 

@@ -185,7 +185,7 @@ def test_a_trash_without_room_for_the_copies_leaves_the_job_where_it_is(
     ground = Ground(disk, DELETIONS["delete"])
     mount(ground.root / "projects", "-t", "tmpfs", "tmpfs")
     results = []
-    for pages in (*range(12, 24), 100):
+    for pages in (*range(2, 24, 2), 100):
         with ground.hearing(f"{pages} pages left"):
             results.append(work_on_a_full_disk(ground, filled(disk, pages * PAGE)))
     ground.conclude()

@@ -206,5 +206,5 @@ def test_what_is_gone_or_was_never_there_is_a_404(
     assert_problem(client.get(CONTENT.format(file_id)), 404, "name_not_found")
     client.delete(f"{PREFIX}/jobs/job_1")
     assert_problem(client.get(CONTENT.format(file_id)), 404, "record_not_found")
-    answered = client.get(CONTENT.format(file_id), query_string={"downlaod": "1"})
-    assert_problem(answered, 422, "invalid_body", "downlaod")
+    answered = client.get(CONTENT.format(file_id), query_string={"downloads": "1"})
+    assert_problem(answered, 422, "invalid_body", "downloads")

@@ -25,6 +25,7 @@ from flask_comfy_files.core.records import (
     LeftFile,
     SkipReason,
     Tally,
+    add_up,
     file_to_stored,
     iso_utc,
 )
@@ -191,10 +192,7 @@ def _report(
         project_id=standing.project_id,
         files=files,
         file_count=len(files),
-        found=Tally(
-            files=assigned.files + already.files + len(left),
-            bytes=assigned.bytes + already.bytes + sum(entry.bytes for entry in left),
-        ),
+        found=add_up([assigned, already], left),
         assigned=assigned,
         already_there=already,
         skipped=tuple(ledger.skipped),

@@ -23,7 +23,7 @@ from flask_comfy_files.core.errors import (
 )
 from flask_comfy_files.core.examination import Examined, examine
 from flask_comfy_files.core.layout import STATE, is_in, trash_folder
-from flask_comfy_files.core.records import FileRecord, LeftFile, SkipReason, Tally, iso_utc
+from flask_comfy_files.core.records import FileRecord, LeftFile, SkipReason, Tally, add_up, iso_utc
 from flask_comfy_files.core.recovery import changing, reading
 from flask_comfy_files.core.reports import (
     DeletionReport,
@@ -313,10 +313,7 @@ def _restored(
         project_id="" if job is None else job.project_id,
         files=files,
         file_count=len(files),
-        found=Tally(
-            files=moved.files + already.files + len(left),
-            bytes=moved.bytes + already.bytes + sum(entry.bytes for entry in left),
-        ),
+        found=add_up([moved, already], left),
         restored=moved,
         already_there=already,
         skipped=tuple(lost),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
@@ -227,6 +227,15 @@ class LeftFile:
     path: str
     reason: str
     bytes: int = 0
+
+
+def add_up(tallies: Iterable[Tally], left: Sequence[LeftFile]) -> Tally:
+    """Return of how many files and bytes a report tells, those that were left included."""
+    parts = list(tallies)
+    return Tally(
+        files=sum(tally.files for tally in parts) + len(left),
+        bytes=sum(tally.bytes for tally in parts) + sum(entry.bytes for entry in left),
+    )
 
 
 def left_to_dict(left: LeftFile) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flask_comfy_files.core.placement import checksum_of
-from flask_comfy_files.core.records import FileRecord, LeftFile, Tally
+from flask_comfy_files.core.records import FileRecord, LeftFile, Tally, add_up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,11 +158,7 @@ class Relocation:
         }
         left = [*self.skipped, *self.failed]
         return MigrationReport(
-            found=Tally(
-                files=sum(tally.files for tally in tallies.values()) + len(left),
-                bytes=sum(tally.bytes for tally in tallies.values())
-                + sum(entry.bytes for entry in left),
-            ),
+            found=add_up(tallies.values(), left),
             **tallies,
             skipped=tuple(self.skipped),
             failed=tuple(self.failed),

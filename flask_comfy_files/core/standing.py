@@ -12,7 +12,14 @@ from flask_comfy_files.core.comfyui import Run
 from flask_comfy_files.core.errors import IdentifierCaseError, JobInOtherProjectError
 from flask_comfy_files.core.filing import Arrival
 from flask_comfy_files.core.history import dataset_folders
-from flask_comfy_files.core.records import LeftFile, OrganizeReport, SkipReason, Tally, iso_utc
+from flask_comfy_files.core.records import (
+    LeftFile,
+    OrganizeReport,
+    SkipReason,
+    Tally,
+    add_up,
+    iso_utc,
+)
 from flask_comfy_files.core.request import Request
 
 
@@ -176,9 +183,7 @@ def make_report(reader: Reader, request: Request, ledger: Ledger) -> OrganizeRep
         project_id=request.default_project if job is None else job.project_id,
         organized_files=files,
         file_count=total.files,
-        found=Tally(
-            files=total.files + len(left), bytes=total.bytes + sum(entry.bytes for entry in left)
-        ),
+        found=add_up([total], left),
         moved=ledger.moved,
         already_there=already,
         skipped=tuple(skipped),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from flask_comfy_files.core.records import LeftFile, Tally
+from flask_comfy_files.core.records import LeftFile, Tally, add_up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,11 +89,7 @@ class Transfer:
         }
         left = [*self.skipped, *self.failed]
         return ImportReport(
-            found=Tally(
-                files=sum(tally.files for tally in tallies.values()) + len(left),
-                bytes=sum(tally.bytes for tally in tallies.values())
-                + sum(entry.bytes for entry in left),
-            ),
+            found=add_up(tallies.values(), left),
             **tallies,
             skipped=tuple(self.skipped),
             failed=tuple(self.failed),

@@ -19,12 +19,12 @@ from flask_comfy_files.core import durable
 from flask_comfy_files.core.catalog import document, index, operations
 from flask_comfy_files.core.catalog.document import COMPACT, Change, Header
 from flask_comfy_files.core.catalog.index import Mark
+from flask_comfy_files.core.catalog.queries import FILE_COLUMNS
 from flask_comfy_files.core.layout import COMPACTED, older_document, split
 
 _OPERATIONS_AT_ONCE: Final = 1000
 _OPERATION_BYTES: Final = 150
 """What an operation takes in a compacted document, more or less."""
-_FILE_COLUMNS: Final = "offset, length, ordinal, overlay"
 
 Stored = dict[str, Any]
 
@@ -143,7 +143,7 @@ class _Live:
         """Yield records as they are by now; a line that holds many of them is read once."""
         place: int | None = None
         change: Change = {}
-        query = f"SELECT {_FILE_COLUMNS} FROM {rows} ORDER BY rowid"
+        query = f"SELECT {FILE_COLUMNS} FROM {rows} ORDER BY rowid"
         for offset, length, ordinal, overlay in self.connection.execute(query, keys):
             if place != offset:
                 place = offset

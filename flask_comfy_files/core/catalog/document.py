@@ -27,7 +27,7 @@ from typing import Any, BinaryIO, Final
 from flask_comfy_files.core import durable
 from flask_comfy_files.core.catalog import older
 from flask_comfy_files.core.errors import DocumentDamagedError, LibraryUnavailableError
-from flask_comfy_files.core.layout import DOCUMENT, NEW_DOCUMENT, STATE, older_document, split
+from flask_comfy_files.core.layout import DOCUMENT, NEW_DOCUMENT, STATE, split
 
 FORMAT: Final = 1
 COMPACT: Final = "compact"
@@ -146,24 +146,6 @@ def _unreadable(error: OSError) -> LibraryUnavailableError:
         f"{DOCUMENT} cannot be opened by uid {os.geteuid()}: {os.strerror(error.errno or 0)}",
         "Give the server's user access to the file; it was not touched.",
     )
-
-
-@contextlib.contextmanager
-def open_older(root: str, generation: int) -> Iterator[int | None]:
-    """Open a document that was replaced; ``None`` when it is there no more.
-
-    Raises:
-        OSError: It cannot be opened.
-    """
-    folder, name = split(older_document(generation))
-    with contextlib.ExitStack() as stack:
-        try:
-            parent = stack.enter_context(durable.open_folder(root, folder))
-            descriptor = stack.enter_context(durable.open_regular(parent, name))
-        except FileNotFoundError:
-            yield None
-            return
-        yield descriptor
 
 
 def read_header(descriptor: int) -> Header:

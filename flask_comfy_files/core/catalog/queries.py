@@ -128,7 +128,7 @@ def trash_totals(connection: sqlite3.Connection) -> tuple[int, int]:
 
 def trashed_files(connection: sqlite3.Connection, job_id: str, entry: str) -> list[FileRow]:
     """Return the files that were deleted with a job, in their order."""
-    query = f"SELECT {_FILE_COLUMNS} FROM trashed WHERE job_id = ? AND entry = ? ORDER BY rowid"
+    query = f"SELECT {FILE_COLUMNS} FROM trashed WHERE job_id = ? AND entry = ? ORDER BY rowid"
     return [_file_row(row) for row in connection.execute(query, (job_id, entry))]
 
 
@@ -155,7 +155,7 @@ def known_among(connection: sqlite3.Connection, job_ids: Iterable[str]) -> set[s
     return {row[0] for row in connection.execute(query, (json.dumps(list(job_ids)),))}
 
 
-_FILE_COLUMNS: Final = "offset, length, ordinal, overlay"
+FILE_COLUMNS: Final = "offset, length, ordinal, overlay"
 
 
 def _file_row(row: tuple[Any, ...]) -> FileRow:
@@ -164,13 +164,13 @@ def _file_row(row: tuple[Any, ...]) -> FileRow:
 
 def files_of_job(connection: sqlite3.Connection, job_id: str) -> list[FileRow]:
     """Return a job's files in the order in which they were organized."""
-    query = f"SELECT {_FILE_COLUMNS} FROM files WHERE job_id = ? ORDER BY rowid"
+    query = f"SELECT {FILE_COLUMNS} FROM files WHERE job_id = ? ORDER BY rowid"
     return [_file_row(row) for row in connection.execute(query, (job_id,))]
 
 
 def find_file(connection: sqlite3.Connection, key: str) -> FileRow | None:
     """Return a file by its id or its path."""
-    query = f"SELECT {_FILE_COLUMNS} FROM files WHERE file_id = ? OR path = ?"
+    query = f"SELECT {FILE_COLUMNS} FROM files WHERE file_id = ? OR path = ?"
     try:
         path = os.fsencode(key)
     except UnicodeEncodeError:  # half a surrogate pair, which no name can hold
@@ -182,7 +182,7 @@ def find_file(connection: sqlite3.Connection, key: str) -> FileRow | None:
 def files_with_ids(connection: sqlite3.Connection, file_ids: Iterable[str]) -> list[FileRow]:
     """Return the files of the library that have some ids, in the order of the document."""
     query = (
-        f"SELECT {_FILE_COLUMNS} FROM files WHERE file_id IN (SELECT value FROM json_each(?))"
+        f"SELECT {FILE_COLUMNS} FROM files WHERE file_id IN (SELECT value FROM json_each(?))"
         " ORDER BY offset, ordinal"
     )
     return [_file_row(row) for row in connection.execute(query, (json.dumps(list(file_ids)),))]
@@ -196,14 +196,14 @@ def trashed_with_ids(connection: sqlite3.Connection, file_ids: Iterable[str]) ->
 
 def legacy_files(connection: sqlite3.Connection) -> Iterator[FileRow]:
     """Yield the files that belong to no job, in the order in which they were recorded."""
-    query = f"SELECT {_FILE_COLUMNS} FROM files WHERE job_id IS NULL ORDER BY rowid"
+    query = f"SELECT {FILE_COLUMNS} FROM files WHERE job_id IS NULL ORDER BY rowid"
     return map(_file_row, connection.execute(query))
 
 
 def all_files(connection: sqlite3.Connection) -> Iterator[tuple[FileRow, Mapping[str, Any]]]:
     """Yield every file, in the order in which they were recorded, with the state of its job."""
     query = (
-        f"SELECT {_FILE_COLUMNS}, coalesce(state, '{{}}') FROM files LEFT JOIN jobs USING (job_id)"
+        f"SELECT {FILE_COLUMNS}, coalesce(state, '{{}}') FROM files LEFT JOIN jobs USING (job_id)"
         " ORDER BY files.rowid"
     )
     for row in connection.execute(query):
@@ -223,7 +223,7 @@ def legacy_files_after(connection: sqlite3.Connection, file_id: str, limit: int)
     """Return files that belong to no job, in the order of their ids, from behind one on."""
     # The plus keeps SQLite from sorting all of them, each time, by the index of jobs.
     query = (
-        f"SELECT {_FILE_COLUMNS} FROM files WHERE +job_id IS NULL AND file_id > ?"
+        f"SELECT {FILE_COLUMNS} FROM files WHERE +job_id IS NULL AND file_id > ?"
         " ORDER BY file_id LIMIT ?"
     )
     return [_file_row(row) for row in connection.execute(query, (file_id, limit))]
@@ -248,7 +248,7 @@ def trash_from(
 
 def find_trashed(connection: sqlite3.Connection, file_id: str) -> tuple[str, FileRow] | None:
     """Return a file in the trash by its id, behind the entry in which it rests."""
-    query = f"SELECT entry, {_FILE_COLUMNS} FROM trashed WHERE file_id = ?"
+    query = f"SELECT entry, {FILE_COLUMNS} FROM trashed WHERE file_id = ?"
     row = connection.execute(query, (file_id,)).fetchone()
     return None if row is None else (row[0], _file_row(row[1:]))
 
@@ -257,7 +257,7 @@ def files_named(connection: sqlite3.Connection, original_path: str) -> list[File
     """Return all files that ComfyUI wrote under a path, oldest first."""
     # Not by rowid: a row that was in the trash meanwhile stands last in its table.
     query = (
-        f"SELECT {_FILE_COLUMNS} FROM files WHERE original_path = ?"
+        f"SELECT {FILE_COLUMNS} FROM files WHERE original_path = ?"
         " ORDER BY created_us, offset, ordinal"
     )
     return [_file_row(row) for row in connection.execute(query, (os.fsencode(original_path),))]
@@ -272,7 +272,7 @@ def originals_beginning(connection: sqlite3.Connection, beginning: str) -> list[
 
 def singles_named(connection: sqlite3.Connection, original_path: str) -> list[FileRow]:
     """Return the files of cached runs whose original, written under a path, has no record yet."""
-    query = f"SELECT {_FILE_COLUMNS} FROM files WHERE is_single AND original_path = ?"
+    query = f"SELECT {FILE_COLUMNS} FROM files WHERE is_single AND original_path = ?"
     return [_file_row(row) for row in connection.execute(query, (os.fsencode(original_path),))]
 
 

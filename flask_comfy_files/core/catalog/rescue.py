@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from typing import BinaryIO, Final
 
 from flask_comfy_files.core import durable
-from flask_comfy_files.core.catalog import document, index
+from flask_comfy_files.core.catalog import document, index, predecessors
 from flask_comfy_files.core.catalog.document import Change, Header
 from flask_comfy_files.core.catalog.identity import Identity
 from flask_comfy_files.core.catalog.remembering import Remembered, remember
@@ -28,7 +28,6 @@ from flask_comfy_files.core.layout import (
     INDEX,
     INDEX_BEFORE,
     NEW_DOCUMENT,
-    OLDER_DOCUMENTS,
     PROJECTS,
     REBUILD,
     file_path,
@@ -137,7 +136,7 @@ def _find_remains(stack: contextlib.ExitStack, root: str) -> _Remains:
     with contextlib.suppress(Exception), index.opened(file_path(root, INDEX)) as connection:
         mark = index.read_mark(connection)
     generation = _newest_generation(root, header)
-    older_descriptor = stack.enter_context(document.open_older(root, generation))
+    older_descriptor = stack.enter_context(predecessors.open_document(root, generation))
     older = None
     if older_descriptor is not None:
         older = stack.enter_context(os.fdopen(older_descriptor, "rb", closefd=False))
@@ -149,14 +148,10 @@ def _find_remains(stack: contextlib.ExitStack, root: str) -> _Remains:
 
 def _newest_generation(root: str, header: Header | None) -> int:
     """Return the generation of the newest older document; 0 without one."""
-    try:
-        with durable.open_folder(root, OLDER_DOCUMENTS) as folder:
-            names = os.listdir(folder)
-    except OSError:
-        return 0
-    stems = (name.removesuffix(".json") for name in names)
-    numbers = [int(stem) for stem in stems if stem.isascii() and stem.isdigit()]
-    return max((n for n in numbers if header is None or n < header.generation), default=0)
+    kept: list[int] = []
+    with contextlib.suppress(OSError):
+        kept = predecessors.generations(root)
+    return max((n for n in kept if header is None or n < header.generation), default=0)
 
 
 def _project_of(root: str, memory: Remembered, job_id: str) -> str | None:

@@ -7,9 +7,8 @@ import os
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from flask_comfy_files.core import durable
+from flask_comfy_files.core.catalog import predecessors
 from flask_comfy_files.core.catalog.document import COMPACT, Change, decode_start
-from flask_comfy_files.core.layout import OLDER_DOCUMENTS
 
 _PARTS = ("trash", "restore", "purge")
 
@@ -50,11 +49,9 @@ def _concerns(change: Change, file_id: str, *, is_told: bool) -> bool:
 
 def _documents(stack: contextlib.ExitStack, root: str, descriptor: int) -> Iterator[BinaryIO]:
     """Yield the documents of all generations, oldest first."""
-    with contextlib.suppress(FileNotFoundError):
-        folder = stack.enter_context(durable.open_folder(root, OLDER_DOCUMENTS))
-        stems = (name.removesuffix(".json") for name in os.listdir(folder))
-        for generation in sorted(int(stem) for stem in stems if stem.isascii() and stem.isdigit()):
-            older = stack.enter_context(durable.open_regular(folder, f"{generation}.json"))
+    for generation in predecessors.generations(root):
+        older = stack.enter_context(predecessors.open_document(root, generation))
+        if older is not None:
             yield stack.enter_context(os.fdopen(older, "rb", closefd=False))
     source = stack.enter_context(os.fdopen(descriptor, "rb", closefd=False))
     source.seek(0)

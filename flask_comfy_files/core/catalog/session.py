@@ -17,6 +17,7 @@ from flask_comfy_files.core.catalog import (
     folding,
     index,
     operations,
+    predecessors,
     queries,
     retelling,
 )
@@ -246,7 +247,7 @@ class Reader:
         if generation is None:
             yield self._descriptor
             return
-        with document.open_older(self._root, generation) as descriptor:
+        with predecessors.open_document(self._root, generation) as descriptor:
             yield descriptor
 
     def totals(self, project_id: str | None = None) -> Totals:

@@ -41,5 +41,5 @@ clean:  ## remove everything that was built or cached
 	@$(PYTHON) -m venv .venv || { rm -rf .venv; exit 1; }
 
 .venv/%.stamp: setup.cfg pyproject.toml | .venv/bin/python
-	$(RUN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	$(RUN)/python -m pip install --quiet --disable-pip-version-check --editable '.[all,$*]'
 	@touch $@ .venv/test.stamp  # dev includes test

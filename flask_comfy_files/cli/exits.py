@@ -23,6 +23,7 @@ EXIT_CODES: Final[Mapping[type[errors.ComfyFilesError], int]] = {
     errors.BusyError: 4,
     errors.IntegrityError: 5,
     errors.StorageError: 5,
+    errors.MissingExtraError: 5,
     errors.UpstreamError: 5,
 }
 """Which family of errors ends a command with which code; the nearest base class decides."""

@@ -46,6 +46,7 @@ STATUS: Final[Mapping[type[errors.ComfyFilesError], HTTPStatus]] = {
     errors.OutOfSpaceError: HTTPStatus.INSUFFICIENT_STORAGE,
     errors.AccessError: HTTPStatus.FORBIDDEN,
     errors.TokenRequiredError: HTTPStatus.UNAUTHORIZED,
+    errors.MissingExtraError: HTTPStatus.NOT_IMPLEMENTED,
     errors.UpstreamError: HTTPStatus.BAD_GATEWAY,
 }
 """Which family of errors answers with which status; the nearest base class decides."""

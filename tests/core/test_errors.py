@@ -45,6 +45,7 @@ EXAMPLES: list[ComfyFilesError] = [
     errors.OlderInstallationError("file_metadata.json"),
     errors.TokenRequiredError(),
     errors.AccessDeniedError("Set COMFY_FILES_TOKEN."),
+    errors.MissingExtraError("A thumbnail", "media"),
     errors.ComfyUIAnswerError("something that is no JSON"),
 ]
 

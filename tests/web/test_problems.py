@@ -20,6 +20,7 @@ FAMILIES: Final[dict[type[ComfyFilesError], tuple[int, int]]] = {
     errors.IntegrityError: (500, 5),
     errors.StorageError: (503, 5),
     errors.OutOfSpaceError: (507, 5),
+    errors.MissingExtraError: (501, 5),
     errors.UpstreamError: (502, 5),
     errors.AccessError: (403, 5),
     errors.TokenRequiredError: (401, 5),

@@ -17,7 +17,8 @@
     ├── IntegrityError                   ChecksumMismatchError, DocumentDamagedError
     ├── StorageError                     OutOfSpaceError, LibraryUnavailableError (OlderInstallationError)
     ├── AccessError                      TokenRequiredError, AccessDeniedError
-    └── UpstreamError                    ComfyUIAnswerError
+    ├── UpstreamError                    ComfyUIAnswerError
+    └── MissingExtraError(ImportError)   a feature needs a package that is not installed
 
 An error is built from facts and says its message itself, so it survives pickling and a caller can
 ask for the facts. No message holds an absolute path of the server, but for ``ConfigurationError``,
@@ -66,6 +67,7 @@ from flask_comfy_files.core.errors.world import (
     LibraryUnavailableError,
     LockTimeoutError,
     MigrationRunningError,
+    MissingExtraError,
     OlderInstallationError,
     OutOfSpaceError,
     RunNotFinishedError,
@@ -102,6 +104,7 @@ __all__ = [
     "LibraryUnavailableError",
     "LockTimeoutError",
     "MigrationRunningError",
+    "MissingExtraError",
     "NameNotFoundError",
     "NotFoundError",
     "OlderInstallationError",

@@ -207,3 +207,16 @@ class ComfyUIAnswerError(UpstreamError):
     def __init__(self, problem: str) -> None:
         super().__init__(problem)
         self.problem = problem
+
+
+class MissingExtraError(ComfyFilesError, ImportError):
+    """A feature needs a package that is not installed; everything else works without it."""
+
+    code = "missing_extra"
+    template = (
+        "{feature} needs a package that is not installed: pip install 'flask-comfy-files[{extra}]'"
+    )
+
+    def __init__(self, feature: str, extra: str) -> None:
+        super().__init__(feature, extra)
+        self.feature, self.extra = feature, extra

@@ -14,8 +14,8 @@ from flask_comfy_files.cli import files_group
 from flask_comfy_files.config import Settings
 from flask_comfy_files.core.errors import ConfigurationError
 from flask_comfy_files.core.manager import FileManager
+from flask_comfy_files.web.blueprint import build_blueprint
 from flask_comfy_files.web.completion import CompletionHook
-from flask_comfy_files.web.views import build_blueprint
 from flask_comfy_files.web.worker import Worker
 
 _log = logging.getLogger(__name__)

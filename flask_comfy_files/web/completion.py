@@ -15,9 +15,10 @@ from werkzeug.exceptions import NotFound, RequestEntityTooLarge
 
 from flask_comfy_files.api import FileManagerAPI
 from flask_comfy_files.core.errors import ComfyFilesError, quoted
+from flask_comfy_files.web.blueprint import COMPLETION_ENDPOINT
+from flask_comfy_files.web.parsing import read_body
 from flask_comfy_files.web.problems import MalformedBodyError
-from flask_comfy_files.web.schemas import CompletionBody, read_body
-from flask_comfy_files.web.views import COMPLETION_ENDPOINT
+from flask_comfy_files.web.schemas.jobs import CompletionBody
 from flask_comfy_files.web.worker import Worker
 
 _log = logging.getLogger(__name__)

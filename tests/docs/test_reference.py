@@ -23,9 +23,12 @@ from flask_comfy_files.core import layout, records
 from flask_comfy_files.core.catalog import document
 from flask_comfy_files.core.errors import AccessError, ComfyFilesError, ConfigurationError
 from flask_comfy_files.core.records import Evidence, FileType, SkipReason
-from flask_comfy_files.web import schemas
+from flask_comfy_files.web.parsing import LARGEST_BODY_BYTES
 from flask_comfy_files.web.problems import STATUS
-from flask_comfy_files.web.views import JOB_FILES_ROUTE, ROUTES
+from flask_comfy_files.web.routes.jobs import JOB_FILES
+from flask_comfy_files.web.schemas.base import MOST_FILES
+from flask_comfy_files.web.schemas.jobs import OrganizeBody
+from flask_comfy_files.web.table import ROUTES
 from tests.docs.pages import ROOT, Page, codes, first_codes, pages, rows
 
 PAGES = list(pages())
@@ -96,7 +99,7 @@ def actual_routes() -> dict[str, str]:
         f"{route.method} {prefix}{in_braces(route.rule)}": str(route.action) for route in ROUTES
     }
     actions[f"POST {in_braces(DEFAULTS.complete_route)}"] = "write"
-    actions[f"GET {in_braces(JOB_FILES_ROUTE)}"] = "read"
+    actions[f"GET {in_braces(JOB_FILES.rule)}"] = "read"
     return actions
 
 
@@ -145,7 +148,7 @@ def test_a_file_record_is_documented_key_by_key_in_the_order_of_answers() -> Non
 
 def test_the_body_of_organize_is_documented_key_by_key() -> None:
     section = documented_routes()["POST /api/files/organize"].partition("key of the answer")[0]
-    assert set(first_codes(section)) == set(schemas.OrganizeBody().fields)
+    assert set(first_codes(section)) == set(OrganizeBody().fields)
 
 
 @pytest.mark.parametrize(
@@ -179,8 +182,8 @@ STATUS_CODES = {
 
 
 def test_the_limits_of_a_body_are_those_of_the_code() -> None:
-    assert f"{schemas.LARGEST_BODY_BYTES // 1024**2} MiB" in HTTP.prose
-    assert f"{schemas.MOST_FILES:,} paths" in HTTP.prose
+    assert f"{LARGEST_BODY_BYTES // 1024**2} MiB" in HTTP.prose
+    assert f"{MOST_FILES:,} paths" in HTTP.prose
     assert f"1 to {layout.LONGEST_ID} letters" in HTTP.prose
 
 

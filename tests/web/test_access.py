@@ -15,7 +15,7 @@ from werkzeug.test import TestResponse
 
 from flask_comfy_files import FileManager
 from flask_comfy_files.web.access import Action, is_local
-from flask_comfy_files.web.views import ROUTES
+from flask_comfy_files.web.table import ROUTES
 from tests.conftest import MakeTree
 from tests.trees import read_tree, recording
 from tests.web.answers import BATCH, PREFIX, answer_of, assert_problem, organize, post

@@ -10,7 +10,8 @@ import pytest
 from flask import Flask, request
 from flask.testing import FlaskClient
 
-from flask_comfy_files.web.schemas import LARGEST_BODY_BYTES, MOST_FILES
+from flask_comfy_files.web.parsing import LARGEST_BODY_BYTES
+from flask_comfy_files.web.schemas.base import MOST_FILES
 from tests.conftest import MakeTree
 from tests.trees import read_tree, recording
 from tests.web.answers import BATCH, PREFIX, assert_problem, organize, organized, post

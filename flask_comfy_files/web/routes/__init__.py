@@ -1,0 +1,1 @@
+"""The views and the routes, in one module for each subject."""

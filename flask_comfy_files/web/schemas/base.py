@@ -1,0 +1,53 @@
+"""What the schemas of requests have in common."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from marshmallow import EXCLUDE, RAISE, Schema, ValidationError, fields, validate
+
+MOST_FILES: Final = 20_000
+
+
+class Strict(Schema):
+    """Something said, in which every word counts."""
+
+    class Meta:
+        """A misspelled key must not pass for one that was left out."""
+
+        unknown = RAISE
+
+
+class Loose(Schema):
+    """Something said that may hold words that are for others."""
+
+    class Meta:
+        """They are passed over."""
+
+        unknown = EXCLUDE
+
+
+class NothingSaid(Strict):
+    """An address or a body in which nothing may stand: ``?dry_run=true`` must not delete anything."""
+
+
+class Flag(fields.Field[bool]):
+    """JSON's own true and false: a word or a number that might mean one of them is a mistake."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **options: Any) -> bool:  # noqa: ARG002
+        if not isinstance(value, bool):
+            raise ValidationError("Not true or false.")
+        return value
+
+
+class FilesOfJob(Schema):
+    """What a completion and an organize call have in common."""
+
+    project_id = fields.String(load_default=None, allow_none=True)
+    prompt_id = fields.String(load_default=None, allow_none=True)
+    files = fields.List(
+        fields.Raw(allow_none=True),  # what an entry may be is checked in the core, by its place
+        load_default=None,
+        allow_none=True,
+        validate=validate.Length(max=MOST_FILES),
+    )

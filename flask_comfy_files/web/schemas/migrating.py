@@ -1,0 +1,27 @@
+"""What requests say of the files from before."""
+
+from __future__ import annotations
+
+from marshmallow import fields, validate
+
+from flask_comfy_files.web.schemas.base import MOST_FILES, Flag, Strict
+
+
+class MigrateBody(Strict):
+    """``POST /migrate``; what ``jobs`` and ``group_by`` may be is checked in the core."""
+
+    dry_run = Flag(load_default=False)
+    recursive = Flag(load_default=False)
+    leave_unmatched = Flag(load_default=False)
+    group_by = fields.String(load_default=None, allow_none=True)
+    jobs = fields.Raw(load_default=None, allow_none=True)
+
+
+class AssignBody(Strict):
+    """``POST /legacy/assign``."""
+
+    files = fields.List(
+        fields.String(), required=True, validate=validate.Length(min=1, max=MOST_FILES)
+    )
+    job_id = fields.String(required=True)
+    project_id = fields.String(load_default=None, allow_none=True)

@@ -1,0 +1,34 @@
+"""What requests say of ComfyUI's names and graphs, and of the bytes of a file."""
+
+from __future__ import annotations
+
+from marshmallow import fields, validate
+
+from flask_comfy_files.web.schemas.base import Loose, Strict
+
+
+class StampBody(Strict):
+    """``POST /stamp``."""
+
+    prompt = fields.Dict(required=True)
+    job_id = fields.String(required=True)
+    project_id = fields.String(load_default=None, allow_none=True)
+    extra_data = fields.Dict(load_default=None, allow_none=True)
+
+
+class NameQuery(Loose):
+    """``GET /resolve`` and ``GET /view``: the words by which ComfyUI's ``/view`` names a file, and a run.
+
+    ComfyUI's clients add words of their own, such as ``preview`` and ``rand``.
+    """
+
+    filename = fields.String(required=True)
+    subfolder = fields.String(load_default="")
+    comfyui_type = fields.String(data_key="type", load_default="output")
+    prompt_id = fields.String(load_default=None)
+
+
+class ContentQuery(Strict):
+    """``GET /{file_id}/content``."""
+
+    download = fields.String(load_default="0", validate=validate.OneOf(["0", "1"]))

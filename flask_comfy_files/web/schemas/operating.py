@@ -1,0 +1,53 @@
+"""What requests say of operations, verification and repair."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from marshmallow import fields, validate
+
+from flask_comfy_files.web.schemas.base import MOST_FILES, Flag, Strict
+
+MOST_VERIFY_SECONDS: Final = 25
+"""Below the 30 s after which gunicorn takes a worker for dead."""
+
+
+class ChangesQuery(Strict):
+    """``GET /operations/{operation_id}``: how much of it, and from where on."""
+
+    limit = fields.Integer(load_default=1000)
+    cursor = fields.String(load_default=None)
+
+
+class OperationsQuery(ChangesQuery):
+    """``GET /operations``."""
+
+    kind = fields.String(load_default=None)
+    limit = fields.Integer(load_default=50)
+
+
+class UndoBody(Strict):
+    """``POST /operations/{operation_id}/undo``."""
+
+    dry_run = Flag(load_default=False)
+
+
+class VerifyBody(Strict):
+    """``POST /verify``; what a cursor may be is checked in the core."""
+
+    read_bytes = Flag(load_default=False)
+    max_seconds = fields.Integer(
+        strict=True,
+        load_default=None,
+        validate=validate.Range(min=1, max=MOST_VERIFY_SECONDS),
+    )
+    cursor = fields.String(load_default=None, allow_none=True)
+
+
+class RepairBody(Strict):
+    """``POST /repair``; what a finding may be is checked in the core."""
+
+    findings = fields.List(
+        fields.Raw(allow_none=True), required=True, validate=validate.Length(max=MOST_FILES)
+    )
+    dry_run = Flag(load_default=False)

@@ -98,7 +98,8 @@ def test_the_extras_for_testing_and_developing_are_there(setup_cfg: ConfigParser
 def test_the_wheel_holds_every_module_and_the_marker_for_types(setup_cfg: ConfigParser) -> None:
     folders = {path.parent for path in MODULES}
     assert [folder for folder in folders if not (folder / "__init__.py").is_file()] == []
-    shipped = set(setup_cfg["options.package_data"]["flask_comfy_files"].split())
+    patterns = setup_cfg["options.package_data"]["flask_comfy_files"].split()
+    shipped = {str(path.relative_to(PACKAGE)) for glob in patterns for path in PACKAGE.glob(glob)}
     other = {
         str(path.relative_to(PACKAGE))
         for path in PACKAGE.rglob("*")

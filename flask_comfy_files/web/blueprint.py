@@ -14,9 +14,9 @@ from flask_comfy_files.api import FileManagerAPI, Json
 from flask_comfy_files.core.errors import ComfyFilesError
 from flask_comfy_files.web import access, problems
 from flask_comfy_files.web.route import Route
-from flask_comfy_files.web.routes.jobs import COMPLETION, JOB_FILES
-from flask_comfy_files.web.routing import AnyMethod, add_converter, yielding
-from flask_comfy_files.web.table import ROUTES
+from flask_comfy_files.web.routes.jobs import COMPLETION
+from flask_comfy_files.web.routing import AnyMethod, add_converter
+from flask_comfy_files.web.table import ROUTES, placed
 from flask_comfy_files.web.tasks import Tasks
 from flask_comfy_files.web.works import Work
 
@@ -32,11 +32,9 @@ def build_blueprint(api: FileManagerAPI) -> Blueprint:
     """
     settings = api.manager.settings
     blueprint = Blueprint(BLUEPRINT, __name__)
-    for route in ROUTES:
-        _add(blueprint, settings.url_prefix + route.rule, route, api)
     blueprint.record(add_converter)
-    _add(blueprint, yielding(settings.complete_route), COMPLETION, api)
-    _add(blueprint, yielding(JOB_FILES.rule), JOB_FILES, api)
+    for rule, route in placed(settings):
+        _add(blueprint, rule, route, api)
     blueprint.record(lambda state: _add_last_route(state, settings.url_prefix))
     blueprint.register_error_handler(ComfyFilesError, problems.answer_error)
     # Each by its number, too: Flask prefers a host's handler of a number to one of ours of all.

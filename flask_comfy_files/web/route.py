@@ -42,6 +42,7 @@ class Bytes:
 
     media_types: tuple[str, ...]
     description: str
+    has_ranges: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,8 +66,6 @@ class Route:
     """Those that this route has, beyond what its input and its access can make of any."""
     exact: Callable[[FileManagerAPI], Action] | None = None
     """Says what one request does, where that may be less than ``action``, or more."""
-    left_out: frozenset[str] = frozenset()
-    """Keys of the record that are not answered here."""
 
     def read(self, request: Request) -> dict[str, Any]:
         """Return what a request says in its query and its body.

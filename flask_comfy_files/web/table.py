@@ -1,10 +1,15 @@
-"""All routes below the prefix."""
+"""All routes, and their description."""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
+from flask_comfy_files.api import FileManagerAPI
+from flask_comfy_files.config import Settings
+from flask_comfy_files.web.openapi.document import describe
+from flask_comfy_files.web.route import Bytes, Route
 from flask_comfy_files.web.routes import (
+    describing,
     files,
     jobs,
     keeping,
@@ -13,6 +18,22 @@ from flask_comfy_files.web.routes import (
     system,
     trusting,
 )
+from flask_comfy_files.web.routing import yielding
+
+
+def placed(settings: Settings) -> tuple[tuple[str, Route], ...]:
+    """Return all routes with the rule at which an app answers it: below the prefix, and beside the host's."""
+    return (
+        *((settings.url_prefix + route.rule, route) for route in ROUTES),
+        (yielding(settings.complete_route), jobs.COMPLETION),
+        (yielding(jobs.JOB_FILES.rule), jobs.JOB_FILES),
+    )
+
+
+def get_description(api: FileManagerAPI) -> dict[str, Any]:
+    """Return the description of the routes."""
+    return describe(placed(api.manager.settings), api.manager.settings)
+
 
 ROUTES: Final = (
     *jobs.ROUTES,
@@ -22,4 +43,15 @@ ROUTES: Final = (
     *operating.ROUTES,
     *system.ROUTES,
     *files.ROUTES,
+    *describing.ROUTES,
+    Route(
+        name="get_description",
+        method="GET",
+        rule="/openapi.json",
+        action=None,
+        summary="Get this description.",
+        view=get_description,
+        answer=Bytes(media_types=("application/json",), description="OpenAPI 3.1."),
+    ),
 )
+"""Those below the prefix."""

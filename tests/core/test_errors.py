@@ -7,46 +7,11 @@ import pytest
 
 from flask_comfy_files.core import errors
 from flask_comfy_files.core.errors import ComfyFilesError
+from flask_comfy_files.web.openapi import examples
 
 EXAMPLES: list[ComfyFilesError] = [
+    *examples.ERRORS.values(),
     errors.ConfigurationError("COMFY_FILES_TRASH_DAYS", "x", "write a whole number"),
-    errors.InvalidInputError("days", -1, "is below 0"),
-    errors.InvalidIdentifierError("job_id", "a b", "may hold no space"),
-    errors.UnsafePathError("files[0]", "../x", "must not contain '..'"),
-    errors.JobNotFoundError("job_1"),
-    errors.JobTrashedError("job_1", "2026-02-03T04:05:06Z", "2026-02-10T04:05:06Z"),
-    errors.ProjectNotFoundError("tokyo"),
-    errors.RecordNotFoundError("0" * 32),
-    errors.NameNotFoundError("ComfyUI_00001_.png"),
-    errors.PlanNotFoundError("0" * 32),
-    errors.JobPinnedError("job_1"),
-    errors.CleanupRefusedError("the policy would leave project 'tokyo' empty", "empty_project"),
-    errors.PlanStaleError("job_1"),
-    errors.OperationNotFoundError("0" * 32),
-    errors.TaskNotFoundError("0" * 32),
-    errors.OperationNotUndoableError(
-        "0" * 32, "mark", "set the pin or the tags as they should be."
-    ),
-    errors.CleanupRunningError(),
-    errors.MigrationRunningError(),
-    errors.TasksRunningError(8),
-    errors.IdentifierCaseError("job_id", "Job_1", "job_1"),
-    errors.JobInOtherProjectError("job_1", "osaka", "tokyo"),
-    errors.AmbiguousNameError("ComfyUI_00001_.png", ("0" * 32, "1" * 32)),
-    errors.RunNotFinishedError("d6cf22c3"),
-    errors.HistoryUnavailableError("d6cf22c3", "the server does not answer"),
-    errors.LockTimeoutError(10.0),
-    errors.BudgetExceededError("job_1", "3 bytes, 2 at most"),
-    errors.ChecksumMismatchError("a.png"),
-    errors.DocumentDamagedError("file_metadata.json", "it is a folder"),
-    errors.StorageError("Organizing into", "projects/p/j", "Permission denied", "Ask the owner."),
-    errors.OutOfSpaceError(4096, 0),
-    errors.LibraryUnavailableError("the output root does not exist", "Mount its disk."),
-    errors.OlderInstallationError("file_metadata.json"),
-    errors.TokenRequiredError(),
-    errors.AccessDeniedError("Set COMFY_FILES_TOKEN."),
-    errors.MissingExtraError("A thumbnail", "media"),
-    errors.ComfyUIAnswerError("something that is no JSON"),
 ]
 
 
@@ -93,8 +58,8 @@ def test_a_message_holds_the_facts_and_no_empty_place(error: ComfyFilesError) ->
     assert "{" not in message
     assert message == message.strip()
     for fact in error.args:
-        if isinstance(fact, tuple):
-            continue  # a list that an answer gives apart
+        if isinstance(fact, tuple | dict):
+            continue  # what an answer gives apart
         assert str(fact).rstrip("0").rstrip(".") in message
 
 

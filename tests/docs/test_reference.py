@@ -96,7 +96,8 @@ def actual_routes() -> dict[str, str]:
     """Return the action of each route by its method and address."""
     prefix = DEFAULTS.url_prefix
     actions = {
-        f"{route.method} {prefix}{in_braces(route.rule)}": str(route.action) for route in ROUTES
+        f"{route.method} {prefix}{in_braces(route.rule)}": str(route.action or "open")
+        for route in ROUTES
     }
     actions[f"POST {in_braces(DEFAULTS.complete_route)}"] = "write"
     actions[f"GET {in_braces(JOB_FILES.rule)}"] = "read"

@@ -367,7 +367,11 @@ def test_reading_may_be_public_where_changing_needs_the_token(
 
 
 EVERY_ROUTE = [
-    *((route.method, f"{PREFIX}{route.rule}", route.action) for route in ROUTES),
+    *(
+        (route.method, f"{PREFIX}{route.rule}", route.action)
+        for route in ROUTES
+        if route.action is not None
+    ),
     ("POST", "/api/jobs/<job_id>/complete", Action.WRITE),
     ("GET", "/api/jobs/<job_id>/files", Action.READ),
 ]
@@ -387,6 +391,20 @@ def test_every_route_asks_for_the_token_and_says_which_action_it_is(
     make_client(authorize=lambda *call: asked.append(call[1])).open(url, method=method, json={})
     assert asked == ["delete" if action is Action.DESTROY else action]
     assert (action is Action.READ) == (method == "GET" or rule.endswith("/verify"))
+
+
+@pytest.mark.parametrize("route", [route.rule for route in ROUTES if route.action is None])
+def test_what_is_open_to_all_says_the_same_whatever_is_in_the_library(
+    make_client: MakeClient, route: str
+) -> None:
+    url = f"{PREFIX}{VARIABLE.sub('docs.js', route)}"
+    client = make_client(token=TOKEN)
+    before = client.get(url, environ_overrides=STRANGER)
+    assert before.status_code == 200
+    assert_allowed(organize_job(client, headers=BEARER))
+    after = client.get(url, environ_overrides=STRANGER)
+    assert after.data == before.data
+    assert TOKEN not in after.text
 
 
 def test_an_answer_says_nothing_of_what_is_there_before_access_is_known(

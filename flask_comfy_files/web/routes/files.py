@@ -15,7 +15,9 @@ from flask_comfy_files.web.content import send
 from flask_comfy_files.web.route import FILE_ID, Bytes, Route
 from flask_comfy_files.web.schemas.naming import ContentQuery, NameQuery, StampBody
 
-_BYTES_OF_FILE: Final = Bytes(media_types=("*/*",), description="The bytes of the file.")
+_BYTES_OF_FILE: Final = Bytes(
+    media_types=("*/*",), description="The bytes of the file.", has_ranges=True
+)
 
 
 def get_file(api: FileManagerAPI, file_id: str) -> Json:

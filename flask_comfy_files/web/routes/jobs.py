@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from flask import request
@@ -11,7 +12,7 @@ from flask import request
 from flask_comfy_files.api import FileManagerAPI, Json
 from flask_comfy_files.core import errors
 from flask_comfy_files.core.records import (
-    CompletionReport,
+    FileRecord,
     JobRecord,
     OrganizeReport,
     ProjectRecord,
@@ -42,6 +43,18 @@ def _deletes(api: FileManagerAPI) -> Action:
         if said["permanent"] == "true":
             return Action.DESTROY
     return Action.DELETE if api.manager.settings.trash_days else Action.DESTROY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompletedJob:
+    """What a completion answers where the host has no such route."""
+
+    status: str
+    job_id: str
+    organized_files: tuple[FileRecord, ...]
+    file_count: int
+    organize_error: str | None = None
+    organize_operation_id: str | None = None
 
 
 def complete_job(api: FileManagerAPI, job_id: str, **said: Any) -> Json:
@@ -139,8 +152,7 @@ COMPLETION: Final = Route(
     view=complete_job,
     query=Loose,
     optional_body=CompletionBody,
-    answer=CompletionReport,
-    left_out=frozenset({"project_id"}),
+    answer=CompletedJob,
     errors=(
         errors.JobInOtherProjectError,
         errors.IdentifierCaseError,

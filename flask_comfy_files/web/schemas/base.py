@@ -6,6 +6,8 @@ from typing import Any, Final
 
 from marshmallow import EXCLUDE, RAISE, Schema, ValidationError, fields, validate
 
+from flask_comfy_files.web.schemas import forms
+
 MOST_FILES: Final = 20_000
 
 
@@ -43,10 +45,11 @@ class Flag(fields.Field[bool]):
 class FilesOfJob(Schema):
     """What a completion and an organize call have in common."""
 
-    project_id = fields.String(load_default=None, allow_none=True)
-    prompt_id = fields.String(load_default=None, allow_none=True)
+    project_id = fields.String(load_default=None, allow_none=True, metadata=forms.IDENTIFIER)
+    prompt_id = fields.String(load_default=None, allow_none=True, metadata=forms.PROMPT_ID)
     files = fields.List(
-        fields.Raw(allow_none=True),  # what an entry may be is checked in the core, by its place
+        # What an entry may be is checked in the core, by its place.
+        fields.Raw(allow_none=True, metadata=forms.NAMED_FILE),
         load_default=None,
         allow_none=True,
         validate=validate.Length(max=MOST_FILES),

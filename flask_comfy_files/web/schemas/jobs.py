@@ -6,13 +6,14 @@ from typing import Any
 
 from marshmallow import fields, validate
 
+from flask_comfy_files.web.schemas import forms
 from flask_comfy_files.web.schemas.base import FilesOfJob, Flag, Loose, Strict
 
 
 class OrganizeBody(FilesOfJob, Strict):
     """``POST /organize``."""
 
-    job_id = fields.String(required=True)
+    job_id = fields.String(required=True, metadata=forms.IDENTIFIER)
 
 
 class _LooseId(fields.String):
@@ -26,15 +27,15 @@ class _LooseId(fields.String):
 class CompletionBody(FilesOfJob, Loose):
     """What we look at in the body of a completion; the rest is the host's own."""
 
-    project_id = _LooseId(load_default=None, allow_none=True)
-    prompt_id = _LooseId(load_default=None, allow_none=True)
+    project_id = _LooseId(load_default=None, allow_none=True, metadata=forms.IDENTIFIER)
+    prompt_id = _LooseId(load_default=None, allow_none=True, metadata=forms.PROMPT_ID)
 
 
 class UpdateBody(Strict):
     """``PATCH /jobs/{job_id}``."""
 
     pinned = Flag(load_default=None)
-    tags = fields.List(fields.String(), load_default=None)
+    tags = fields.List(fields.String(metadata=forms.TAG), load_default=None, metadata=forms.TAGS)
 
 
 class DeleteQuery(Strict):

@@ -7,14 +7,15 @@ from typing import Any
 
 from marshmallow import ValidationError, fields, validates_schema
 
+from flask_comfy_files.web.schemas import forms
 from flask_comfy_files.web.schemas.base import Flag, Strict
 
 
 class PlanBody(Strict):
     """``POST /cleanup/plan``; what a number of days may be is checked in the core."""
 
-    days = fields.Raw(load_default=None, allow_none=True)
-    allow = fields.List(fields.String(), load_default=list)
+    days = fields.Raw(load_default=None, allow_none=True, metadata=forms.DAYS)
+    allow = fields.List(fields.String(metadata=forms.ALLOWANCE), load_default=list)
 
 
 class CleanupBody(PlanBody):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from marshmallow import fields, validate
 
+from flask_comfy_files.core.detection import Grouping
+from flask_comfy_files.web.schemas import forms
 from flask_comfy_files.web.schemas.base import MOST_FILES, Flag, Strict
 
 
@@ -13,8 +15,10 @@ class MigrateBody(Strict):
     dry_run = Flag(load_default=False)
     recursive = Flag(load_default=False)
     leave_unmatched = Flag(load_default=False)
-    group_by = fields.String(load_default=None, allow_none=True)
-    jobs = fields.Raw(load_default=None, allow_none=True)
+    group_by = fields.String(
+        load_default=None, allow_none=True, metadata={"enum": [*map(str, Grouping), None]}
+    )
+    jobs = fields.Raw(load_default=None, allow_none=True, metadata=forms.HOST_LIST)
 
 
 class AssignBody(Strict):
@@ -23,5 +27,5 @@ class AssignBody(Strict):
     files = fields.List(
         fields.String(), required=True, validate=validate.Length(min=1, max=MOST_FILES)
     )
-    job_id = fields.String(required=True)
-    project_id = fields.String(load_default=None, allow_none=True)
+    job_id = fields.String(required=True, metadata=forms.IDENTIFIER)
+    project_id = fields.String(load_default=None, allow_none=True, metadata=forms.IDENTIFIER)

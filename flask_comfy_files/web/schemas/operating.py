@@ -6,6 +6,8 @@ from typing import Final
 
 from marshmallow import fields, validate
 
+from flask_comfy_files.core.operations import MOST_CHANGES, MOST_OPERATIONS
+from flask_comfy_files.web.schemas import forms
 from flask_comfy_files.web.schemas.base import MOST_FILES, Flag, Strict
 
 MOST_VERIFY_SECONDS: Final = 25
@@ -15,15 +17,17 @@ MOST_VERIFY_SECONDS: Final = 25
 class ChangesQuery(Strict):
     """``GET /operations/{operation_id}``: how much of it, and from where on."""
 
-    limit = fields.Integer(load_default=1000)
-    cursor = fields.String(load_default=None)
+    limit = fields.Integer(
+        load_default=MOST_CHANGES, metadata={"minimum": 1, "maximum": MOST_CHANGES}
+    )
+    cursor = fields.String(load_default=None, metadata=forms.CURSOR)
 
 
 class OperationsQuery(ChangesQuery):
     """``GET /operations``."""
 
-    kind = fields.String(load_default=None)
-    limit = fields.Integer(load_default=50)
+    kind = fields.String(load_default=None, metadata={"pattern": "^[ -~]*$"})
+    limit = fields.Integer(load_default=50, metadata={"minimum": 1, "maximum": MOST_OPERATIONS})
 
 
 class UndoBody(Strict):
@@ -41,13 +45,15 @@ class VerifyBody(Strict):
         load_default=None,
         validate=validate.Range(min=1, max=MOST_VERIFY_SECONDS),
     )
-    cursor = fields.String(load_default=None, allow_none=True)
+    cursor = fields.String(load_default=None, allow_none=True, metadata=forms.CURSOR)
 
 
 class RepairBody(Strict):
     """``POST /repair``; what a finding may be is checked in the core."""
 
     findings = fields.List(
-        fields.Raw(allow_none=True), required=True, validate=validate.Length(max=MOST_FILES)
+        fields.Raw(allow_none=True, metadata=forms.FINDING),
+        required=True,
+        validate=validate.Length(max=MOST_FILES),
     )
     dry_run = Flag(load_default=False)

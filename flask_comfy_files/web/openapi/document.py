@@ -1,0 +1,205 @@
+"""The whole document: each route with its answers, its errors, an example of each, and the access it needs."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from http import HTTPStatus
+from importlib.metadata import version
+from typing import Any, Final
+
+from werkzeug.exceptions import (
+    HTTPException,
+    InternalServerError,
+    RequestedRangeNotSatisfiable,
+    RequestEntityTooLarge,
+    UnsupportedMediaType,
+)
+
+from flask_comfy_files.config import Settings
+from flask_comfy_files.core import errors
+from flask_comfy_files.core.errors import ComfyFilesError
+from flask_comfy_files.core.tasks import TaskRecord
+from flask_comfy_files.web import problems
+from flask_comfy_files.web.access import Action
+from flask_comfy_files.web.openapi.examples import ERRORS
+from flask_comfy_files.web.openapi.inputs import body_of, in_braces, parameters_of
+from flask_comfy_files.web.openapi.records import (
+    example_of,
+    records_in,
+    reference_to,
+    schema_of,
+)
+from flask_comfy_files.web.route import Bytes, Outlasting, Route
+from flask_comfy_files.web.schemas.base import Loose
+
+Json = dict[str, Any]
+Refusal = ComfyFilesError | HTTPException
+
+_PROBLEM: Final = "application/problem+json"
+_INTRODUCTION: Final = """\
+Files of ComfyUI jobs: organized by project and job, recorded with checksums, served, and cleaned up safely.
+
+Errors are `application/problem+json` (RFC 9457); `code` says which one it is. Every JSON answer to a `GET` has an
+`ETag`. What takes longer than a request may is answered with 202 and a task, which `Location` leads to.
+"""
+_ACCESS: Final = {
+    None: "Open to all.",
+    Action.READ: "Access: `read`.",
+    Action.WRITE: "Access: `write`.",
+    Action.DELETE: "Access: `delete`.",
+    Action.DESTROY: "Access: `destroy`, for what nothing can undo.",
+}
+_ETAG: Final = {"ETag": {"description": "Changes with the answer.", "schema": {"type": "string"}}}
+_LOCATION: Final = {
+    "Location": {"description": "The address of the task.", "schema": {"type": "string"}}
+}
+_PROBLEM_SCHEMA: Final = {
+    "type": "object",
+    "description": "What went wrong (RFC 9457).",
+    "properties": {
+        "type": {"type": "string", "description": "The code as a URN."},
+        "title": {"type": "string", "description": "The status in words."},
+        "status": {"type": "integer", "description": "The status."},
+        "detail": {"type": "string", "description": "What happened, and what to do."},
+        "code": {"type": "string", "description": "Which error it is; stable."},
+        "errors": {"type": "object", "description": "By field, what is wrong with it."},
+        "candidates": {
+            "type": "array",
+            "items": {"type": "string"},
+            "description": "The ids of the files for which an ambiguous name stands.",
+        },
+    },
+    "required": ["type", "title", "status", "detail", "code"],
+}
+
+
+def describe(routes: tuple[tuple[str, Route], ...], settings: Settings) -> Json:
+    """Return the document of an app's routes, given with the rule of each."""
+    paths: dict[str, Json] = defaultdict(dict)
+    records: dict[str, type[Any]] = records_in(TaskRecord)
+    for path, route in routes:
+        paths[in_braces(path)][route.method.lower()] = _operation(route, settings)
+        if not isinstance(route.answer, Bytes):
+            records |= records_in(route.answer)
+    schemas = {name: schema_of(records[name]) for name in sorted(records)}
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "flask-comfy-files",
+            "version": version("flask-comfy-files"),
+            "description": _INTRODUCTION,
+        },
+        # Relative to the document, so that it holds below any path that a proxy puts before.
+        "servers": [{"url": "/".join([".."] * settings.url_prefix.count("/"))}],
+        "paths": dict(paths),
+        "components": {
+            "schemas": {**schemas, "Problem": _PROBLEM_SCHEMA},
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
+    }
+
+
+def _operation(route: Route, settings: Settings) -> Json:
+    operation: Json = {
+        "operationId": route.name,
+        "summary": route.summary,
+        "description": _ACCESS[route.action],
+        "x-access": None if route.action is None else str(route.action),
+        "parameters": parameters_of(route),
+        "responses": {**_successes(route), **_refusals(route)},
+        "security": [{"token": []}] if _needs_token(route, settings) else [],
+    }
+    body = body_of(route)
+    return operation if body is None else {**operation, "requestBody": body}
+
+
+def _needs_token(route: Route, settings: Settings) -> bool:
+    is_open = route.action is None or (route.action is Action.READ and settings.public_read)
+    return bool(settings.token) and not is_open
+
+
+def _successes(route: Route) -> Json:
+    if isinstance(route.answer, Bytes):
+        return _answers_of_bytes(route.answer)
+    is_asked = route.method == "GET"
+    answers = {"200": _answer(route.answer, route.summary, _ETAG if is_asked else {})}
+    if is_asked:
+        answers["304"] = {"description": "The client has this answer already.", "headers": _ETAG}
+    if isinstance(route.view, Outlasting) or (route.answer is TaskRecord and not is_asked):
+        answers["202"] = _answer(TaskRecord, "It takes longer, and is a task now.", _LOCATION)
+    return answers
+
+
+def _answer(record: type[Any], text: str, headers: Json) -> Json:
+    content = {"schema": reference_to(record), "example": example_of(record)}
+    answer: Json = {"description": text, "content": {"application/json": content}}
+    return {**answer, "headers": headers} if headers else answer
+
+
+def _answers_of_bytes(answer: Bytes) -> Json:
+    content: Json = {media_type: {"schema": {}} for media_type in answer.media_types}
+    described = {"description": answer.description, "content": content}
+    if not answer.has_ranges:
+        return {"200": described}
+    described |= {"headers": _ETAG}
+    return {
+        "200": described,
+        "206": {**described, "description": "The part that was asked for."},
+        "304": {"description": "The client has these bytes already.", "headers": _ETAG},
+    }
+
+
+def _refusals(route: Route) -> Json:
+    by_status: dict[int, dict[str, Json]] = defaultdict(dict)
+    for refusal in _refusals_of(route):
+        if isinstance(refusal, ComfyFilesError):
+            problem = problems.answer_error(refusal)
+        else:
+            problem = problems.answer_http_error(refusal)
+        body = json.loads(problem.get_data())
+        by_status[problem.status_code][body["code"]] = body
+    return {
+        str(status): {
+            "description": f"{HTTPStatus(status).phrase}: "
+            + ", ".join(f"`{code}`" for code in sorted(found)),
+            "content": {
+                _PROBLEM: {
+                    "schema": {"$ref": "#/components/schemas/Problem"},
+                    "examples": {code: {"value": found[code]} for code in sorted(found)},
+                }
+            },
+        }
+        for status, found in sorted(by_status.items())
+    }
+
+
+def _refusals_of(route: Route) -> Iterator[Refusal]:
+    kinds = [*route.errors, *_errors_of_any(route)]
+    yield from (ERRORS[kind] for kind in dict.fromkeys(kinds))
+    yield InternalServerError()
+    if route.method != "GET":
+        yield from (RequestEntityTooLarge(), UnsupportedMediaType())
+    if isinstance(route.answer, Bytes) and route.answer.has_ranges:
+        yield RequestedRangeNotSatisfiable()
+
+
+def _errors_of_any(route: Route) -> Iterator[type[ComfyFilesError]]:
+    """Yield what input, access and the disk can make of any route of this form."""
+    takes_body = route.method != "GET"
+    if route.action is not None:
+        yield from (errors.TokenRequiredError, errors.AccessDeniedError)
+    if takes_body:
+        yield from (problems.MalformedJsonError, errors.LockTimeoutError)
+    if takes_body or not issubclass(route.query, Loose):
+        yield problems.MalformedBodyError
+    if {"job_id", "project_id"} & _names_of(route):
+        yield errors.InvalidIdentifierError
+    yield from (errors.LibraryUnavailableError, errors.StorageError)
+
+
+def _names_of(route: Route) -> set[str]:
+    body = route.body or route.optional_body
+    in_body = set() if body is None else set(body().fields)
+    return in_body | {parameter["name"] for parameter in parameters_of(route)}

@@ -1,0 +1,98 @@
+"""What requests may say, as parameters and request bodies."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from apispec import APISpec
+from apispec.ext.marshmallow.openapi import OpenAPIConverter
+from marshmallow import Schema
+
+from flask_comfy_files.web.openapi.vocabulary import WORDS
+from flask_comfy_files.web.route import Route
+from flask_comfy_files.web.schemas import forms
+from flask_comfy_files.web.schemas.base import Flag
+
+_PATH_FORMS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "job_id": forms.IDENTIFIER,
+    "project_id": forms.IDENTIFIER,
+    "file_id": {"minLength": 32, "maxLength": 32},
+}
+_VARIABLE: Final = re.compile(r"<(?:[^<>]+:)?(\w+)>")
+
+_converter: Final = OpenAPIConverter("3.1.0", lambda _schema: None, APISpec("", "", "3.1.0"))
+_converter.map_to_openapi_type(Flag, "boolean", None)  # type: ignore[no-untyped-call]
+
+
+def in_braces(rule: str) -> str:
+    """Return one of Flask's rules as OpenAPI writes paths."""
+    return _VARIABLE.sub(r"{\1}", rule)
+
+
+def parameters_of(route: Route) -> list[dict[str, Any]]:
+    """Return the parameters of a route: the variables of its path, and the words of its query."""
+    return [*_path_parameters(route), *_query_parameters(route)]
+
+
+def body_of(route: Route) -> dict[str, Any] | None:
+    """Return the request body of a route, if it takes one."""
+    schema = route.body or route.optional_body
+    if schema is None:
+        return None
+    described = _described(schema)
+    required = set(described.get("required", ()))
+    example = {
+        name: entry["examples"][0]
+        for name, entry in described["properties"].items()
+        if name in required or (not required and "examples" in entry)
+    }
+    content = {"schema": described, "example": example}
+    return {"required": route.body is not None, "content": {"application/json": content}}
+
+
+def _path_parameters(route: Route) -> Iterator[dict[str, Any]]:
+    for name in _VARIABLE.findall(route.rule):
+        word = WORDS[name]
+        yield {
+            "name": name,
+            "in": "path",
+            "required": True,
+            "description": word.text,
+            "schema": {"type": "string", **_PATH_FORMS.get(name, {})},
+            "example": word.example,
+        }
+
+
+def _query_parameters(route: Route) -> Iterator[dict[str, Any]]:
+    described = _described(route.query)
+    for name, schema in described["properties"].items():
+        text = schema.pop("description")
+        # In an address nothing can be null: the word is left out.
+        if isinstance(schema.get("type"), list):
+            schema["type"] = next(kind for kind in schema["type"] if kind != "null")
+        if schema.get("default", ...) is None:
+            del schema["default"]
+        required = name in described.get("required", ())
+        yield {
+            "name": name,
+            "in": "query",
+            "required": required,
+            "description": text,
+            "schema": schema,
+        }
+
+
+def _described(schema: type[Schema]) -> dict[str, Any]:
+    """Return a schema of requests as a JSON Schema, in which each word is explained."""
+    described: dict[str, Any] = _converter.schema2jsonschema(schema())  # type: ignore[no-untyped-call]
+    for name, entry in described["properties"].items():
+        word = WORDS[name]
+        kinds = entry.get("type")
+        if isinstance(kinds, list):
+            entry["type"] = list(dict.fromkeys(kinds))
+        entry.setdefault("description", word.text)
+        if word.example is not None:
+            entry.setdefault("examples", [word.example])
+    return described

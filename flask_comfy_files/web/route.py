@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from flask import Request, Response
 from marshmallow import Schema
+from werkzeug.exceptions import HTTPException
 
 from flask_comfy_files.api import FileManagerAPI, Json
 from flask_comfy_files.core.errors import ComfyFilesError
@@ -62,7 +63,7 @@ class Route:
     query: type[Schema] = NothingSaid
     body: type[Schema] | None = None
     optional_body: type[Schema] | None = None
-    errors: tuple[type[ComfyFilesError], ...] = ()
+    errors: tuple[type[ComfyFilesError | HTTPException], ...] = ()
     """Those that this route has, beyond what its input and its access can make of any."""
     exact: Callable[[FileManagerAPI], Action] | None = None
     """Says what one request does, where that may be less than ``action``, or more."""

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from flask_comfy_files.api import FileManagerAPI
 from flask_comfy_files.config import Settings
+from flask_comfy_files.web.access import Action
 from flask_comfy_files.web.openapi.document import describe
 from flask_comfy_files.web.route import Bytes, Route
 from flask_comfy_files.web.routes import (
@@ -30,9 +31,16 @@ def placed(settings: Settings) -> tuple[tuple[str, Route], ...]:
     )
 
 
+def description_of(settings: Settings) -> dict[str, Any]:
+    """Return the description of an app's routes; it is shared, and not to be changed."""
+    is_open = {Action.READ} if settings.public_read else set()
+    behind_token = frozenset(Action) - is_open if settings.token else frozenset()
+    return describe(placed(settings), settings.url_prefix, behind_token)
+
+
 def get_description(api: FileManagerAPI) -> dict[str, Any]:
     """Return the description of the routes."""
-    return describe(placed(api.manager.settings), api.manager.settings)
+    return description_of(api.manager.settings)
 
 
 ROUTES: Final = (

@@ -14,6 +14,7 @@ from flask.testing import FlaskClient
 from flask_comfy_files import FileManager, add_file_manager_routes
 from flask_comfy_files.core.layout import LOCK
 from flask_comfy_files.web import worker
+from tests.web.described import DescribedClient
 
 MakeHost = Callable[..., Flask]
 Register = Callable[..., FileManager]
@@ -34,6 +35,7 @@ def register() -> Iterator[Register]:
 
         def add(host: Flask, *arguments: Any, **settings: Any) -> FileManager:
             add_file_manager_routes(host, *arguments, **settings)
+            host.test_client_class = DescribedClient
             manager: FileManager = host.extensions["comfy_files"]
             stack.callback(manager.close)
             return manager

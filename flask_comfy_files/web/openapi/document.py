@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections import defaultdict
 from collections.abc import Iterator
@@ -17,7 +18,6 @@ from werkzeug.exceptions import (
     UnsupportedMediaType,
 )
 
-from flask_comfy_files.config import Settings
 from flask_comfy_files.core import errors
 from flask_comfy_files.core.errors import ComfyFilesError
 from flask_comfy_files.core.tasks import TaskRecord
@@ -75,12 +75,18 @@ _PROBLEM_SCHEMA: Final = {
 }
 
 
-def describe(routes: tuple[tuple[str, Route], ...], settings: Settings) -> Json:
-    """Return the document of an app's routes, given with the rule of each."""
+@functools.lru_cache(maxsize=8)
+def describe(
+    routes: tuple[tuple[str, Route], ...], prefix: str, behind_token: frozenset[Action]
+) -> Json:
+    """Return the document of an app's routes, each behind its rule; it is shared, and not to be changed.
+
+    ``behind_token`` are the actions for which the app wants a token.
+    """
     paths: dict[str, Json] = defaultdict(dict)
     records: dict[str, type[Any]] = records_in(TaskRecord)
     for path, route in routes:
-        paths[in_braces(path)][route.method.lower()] = _operation(route, settings)
+        paths[in_braces(path)][route.method.lower()] = _operation(route, behind_token)
         if not isinstance(route.answer, Bytes):
             records |= records_in(route.answer)
     schemas = {name: schema_of(records[name]) for name in sorted(records)}
@@ -92,7 +98,7 @@ def describe(routes: tuple[tuple[str, Route], ...], settings: Settings) -> Json:
             "description": _INTRODUCTION,
         },
         # Relative to the document, so that it holds below any path that a proxy puts before.
-        "servers": [{"url": "/".join([".."] * settings.url_prefix.count("/"))}],
+        "servers": [{"url": "/".join([".."] * prefix.count("/"))}],
         "paths": dict(paths),
         "components": {
             "schemas": {**schemas, "Problem": _PROBLEM_SCHEMA},
@@ -101,7 +107,7 @@ def describe(routes: tuple[tuple[str, Route], ...], settings: Settings) -> Json:
     }
 
 
-def _operation(route: Route, settings: Settings) -> Json:
+def _operation(route: Route, behind_token: frozenset[Action]) -> Json:
     operation: Json = {
         "operationId": route.name,
         "summary": route.summary,
@@ -109,15 +115,10 @@ def _operation(route: Route, settings: Settings) -> Json:
         "x-access": None if route.action is None else str(route.action),
         "parameters": parameters_of(route),
         "responses": {**_successes(route), **_refusals(route)},
-        "security": [{"token": []}] if _needs_token(route, settings) else [],
+        "security": [{"token": []}] if route.action in behind_token else [],
     }
     body = body_of(route)
     return operation if body is None else {**operation, "requestBody": body}
-
-
-def _needs_token(route: Route, settings: Settings) -> bool:
-    is_open = route.action is None or (route.action is Action.READ and settings.public_read)
-    return bool(settings.token) and not is_open
 
 
 def _successes(route: Route) -> Json:
@@ -176,8 +177,8 @@ def _refusals(route: Route) -> Json:
 
 
 def _refusals_of(route: Route) -> Iterator[Refusal]:
-    kinds = [*route.errors, *_errors_of_any(route)]
-    yield from (ERRORS[kind] for kind in dict.fromkeys(kinds))
+    for kind in dict.fromkeys([*route.errors, *_errors_of_any(route)]):
+        yield ERRORS[kind] if issubclass(kind, ComfyFilesError) else kind()
     yield InternalServerError()
     if route.method != "GET":
         yield from (RequestEntityTooLarge(), UnsupportedMediaType())

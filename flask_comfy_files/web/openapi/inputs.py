@@ -20,6 +20,9 @@ _PATH_FORMS: Final[Mapping[str, Mapping[str, Any]]] = {
     "project_id": forms.IDENTIFIER,
     "file_id": {"minLength": 32, "maxLength": 32},
 }
+_LONGEST_LIST: Final = 1000
+"""A longer one is told of in words: programs that try the limits of a description would make nothing else."""
+
 _VARIABLE: Final = re.compile(r"<(?:[^<>]+:)?(\w+)>")
 
 _converter: Final = OpenAPIConverter("3.1.0", lambda _schema: None, APISpec("", "", "3.1.0"))
@@ -42,12 +45,10 @@ def body_of(route: Route) -> dict[str, Any] | None:
     if schema is None:
         return None
     described = _described(schema)
-    required = set(described.get("required", ()))
-    example = {
-        name: entry["examples"][0]
-        for name, entry in described["properties"].items()
-        if name in required or (not required and "examples" in entry)
+    required = {
+        name: described["properties"][name]["examples"][0] for name in described.get("required", ())
     }
+    example = getattr(schema, "example", None) or required
     content = {"schema": described, "example": example}
     return {"required": route.body is not None, "content": {"application/json": content}}
 
@@ -67,11 +68,10 @@ def _path_parameters(route: Route) -> Iterator[dict[str, Any]]:
 
 def _query_parameters(route: Route) -> Iterator[dict[str, Any]]:
     described = _described(route.query)
-    for name, schema in described["properties"].items():
+    for name, nullable in described["properties"].items():
+        schema = _without_null(nullable)
         text = schema.pop("description")
         # In an address nothing can be null: the word is left out.
-        if isinstance(schema.get("type"), list):
-            schema["type"] = next(kind for kind in schema["type"] if kind != "null")
         if schema.get("default", ...) is None:
             del schema["default"]
         required = name in described.get("required", ())
@@ -84,15 +84,27 @@ def _query_parameters(route: Route) -> Iterator[dict[str, Any]]:
         }
 
 
+def _without_null(schema: Mapping[str, Any]) -> dict[str, Any]:
+    kept = dict(schema)
+    if isinstance(kept.get("type"), list):
+        kinds = [kind for kind in dict.fromkeys(kept["type"]) if kind != "null"]
+        kept["type"] = kinds[0] if len(kinds) == 1 else kinds
+    if "anyOf" in kept:
+        kept["anyOf"] = [part for part in kept["anyOf"] if part != {"type": "null"}]
+    return kept
+
+
 def _described(schema: type[Schema]) -> dict[str, Any]:
     """Return a schema of requests as a JSON Schema, in which each word is explained."""
     described: dict[str, Any] = _converter.schema2jsonschema(schema())  # type: ignore[no-untyped-call]
+    described |= getattr(schema, "form", {})
     for name, entry in described["properties"].items():
         word = WORDS[name]
-        kinds = entry.get("type")
-        if isinstance(kinds, list):
-            entry["type"] = list(dict.fromkeys(kinds))
+        if "items" in entry:  # the core refuses a null among them, by its place
+            entry["items"] = _without_null(entry["items"])
         entry.setdefault("description", word.text)
+        if entry.get("maxItems", 0) > _LONGEST_LIST:
+            entry["description"] += f" At most {entry.pop('maxItems'):,}."
         if word.example is not None:
             entry.setdefault("examples", [word.example])
     return described

@@ -97,6 +97,6 @@ ROUTES: Final = (
         answer=Bytes(
             media_types=("text/css", "text/javascript", "image/png"), description="The file."
         ),
-        errors=(MissingExtraError,),
+        errors=(MissingExtraError, NotFound),
     ),
 )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final
 
 from marshmallow import EXCLUDE, RAISE, Schema, ValidationError, fields, validate
 
@@ -13,6 +14,12 @@ MOST_FILES: Final = 20_000
 
 class Strict(Schema):
     """Something said, in which every word counts."""
+
+    form: ClassVar[forms.Form] = {}
+    """What holds of several of its words together."""
+
+    example: ClassVar[Mapping[str, Any]] = {}
+    """What is usually said; without it, the words that have to be."""
 
     class Meta:
         """A misspelled key must not pass for one that was left out."""
@@ -40,6 +47,13 @@ class Flag(fields.Field[bool]):
         if not isinstance(value, bool):
             raise ValidationError("Not true or false.")
         return value
+
+
+class Whole(fields.Field[Any]):
+    """A whole number, in any way in which JSON can write it; what is none is left to the core."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **options: Any) -> Any:  # noqa: ARG002
+        return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 class FilesOfJob(Schema):

@@ -17,20 +17,20 @@ IDENTIFIER: Final[Form] = {
     "pattern": r"^[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*$",
     "maxLength": LONGEST_ID,
 }
-PROMPT_ID: Final[Form] = {"pattern": r"^[^\x00-\x1f\x7f-\xa0]+$", "minLength": 1, "maxLength": 255}
-PATH: Final[Form] = {
-    "type": "string",
-    "pattern": r"^(?!/)(?!(.*/)?\.\.(/|$))(?=.*[^./])[^\x00]+$",
-    "maxLength": LONGEST_PATH,
-}
-"""Relative to the output root; never above it."""
+LOOSE_ID: Final[Form] = {**IDENTIFIER, "type": ["string", "integer"]}
+"""A host may keep its ids as numbers."""
+
+PROMPT_ID: Final[Form] = {"format": "printable", "minLength": 1, "maxLength": 255}
+LOOSE_PROMPT_ID: Final[Form] = {**PROMPT_ID, "type": ["string", "integer"]}
+PATH: Final[Form] = {"type": "string", "format": "relative-path", "maxLength": LONGEST_PATH}
+"""Relative to the output root, and never above it."""
 
 NAME: Final[Form] = {
     "pattern": r"^(?!\.{1,2}$)[^/\x00]+$",
     "minLength": 1,
     "maxLength": LONGEST_NAME,
 }
-SUBFOLDER: Final[Form] = {"anyOf": [{"const": ""}, PATH]}
+SUBFOLDER: Final[Form] = {"anyOf": [{"const": ""}, {"format": "relative-path"}]}
 _NAMED_OBJECT: Final[Form] = {
     "type": "object",
     "properties": {
@@ -42,22 +42,42 @@ _NAMED_OBJECT: Final[Form] = {
 }
 NAMED_FILE: Final[Form] = {"anyOf": [PATH, _NAMED_OBJECT]}
 TAGS: Final[Form] = {"maxItems": MOST_TAGS}
-TAG: Final[Form] = {"minLength": 1, "maxLength": LONGEST_TAG, "pattern": r"^\S(.*\S)?$"}
+TAG: Final[Form] = {"minLength": 1, "maxLength": LONGEST_TAG, "format": "printable"}
 DAYS: Final[Form] = {"type": "integer", "minimum": 0, "maximum": MOST_DAYS}
 ALLOWANCE: Final[Form] = {"enum": [*map(str, Allowance)]}
-HOST_LIST: Final[Form] = {
-    "type": ["array", "object"],
-    "description": "The jobs of the app with their files, or a history as ComfyUI answers it.",
+_HOST_JOBS: Final[Form] = {
+    "type": "array",
     "items": {
         "type": "object",
         "properties": {
             "job_id": IDENTIFIER,
-            "project_id": IDENTIFIER,
+            "project_id": {"anyOf": [IDENTIFIER, {"type": "null"}]},
             "files": {"type": "array", "items": NAMED_FILE},
         },
         "required": ["job_id", "files"],
         "additionalProperties": False,
     },
+}
+_HISTORY: Final[Form] = {
+    "type": "object",
+    "propertyNames": IDENTIFIER,
+    "additionalProperties": {
+        "type": "object",
+        "properties": {
+            "outputs": {
+                "type": "object",
+                "additionalProperties": {
+                    "type": "object",
+                    "additionalProperties": {"type": "array", "items": _NAMED_OBJECT},
+                },
+            }
+        },
+        "required": ["outputs"],
+    },
+}
+HOST_LIST: Final[Form] = {
+    "description": "The jobs of the app with their files, or a history as ComfyUI answers it.",
+    "anyOf": [_HOST_JOBS, _HISTORY, {"type": "null"}],
 }
 FINDING: Final[Form] = {
     "type": "object",
@@ -75,6 +95,23 @@ GRAPH: Final[Form] = {
         "required": ["class_type", "inputs"],
     }
 }
+PLAN_ALONE: Final[Form] = {
+    "anyOf": [
+        {"properties": {"plan_id": {"type": "null"}}},
+        {
+            "properties": {
+                "plan_id": {"type": "string"},
+                "days": {"type": "null"},
+                "allow": {"maxItems": 0},
+                "dry_run": {"const": False},
+            }
+        },
+    ]
+}
+"""A plan says itself what it deletes."""
+
 EXTRA_DATA: Final[Form] = {"properties": {"extra_pnginfo": {"type": ["object", "null"]}}}
 CURSOR: Final[Form] = {"format": "cursor"}
 """Only what an earlier answer has said is one."""
+
+VERIFY_CURSOR: Final[Form] = {"format": "verify-cursor"}

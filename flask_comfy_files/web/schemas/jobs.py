@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from marshmallow import fields, validate
 
@@ -12,6 +13,12 @@ from flask_comfy_files.web.schemas.base import FilesOfJob, Flag, Loose, Strict
 
 class OrganizeBody(FilesOfJob, Strict):
     """``POST /organize``."""
+
+    example: ClassVar[Mapping[str, Any]] = {
+        "job_id": "clip_8",
+        "project_id": "tokyo_debt_series",
+        "files": [{"filename": "AnimateDiff_00001.mp4", "subfolder": "", "type": "output"}],
+    }
 
     job_id = fields.String(required=True, metadata=forms.IDENTIFIER)
 
@@ -27,12 +34,14 @@ class _LooseId(fields.String):
 class CompletionBody(FilesOfJob, Loose):
     """What we look at in the body of a completion; the rest is the host's own."""
 
-    project_id = _LooseId(load_default=None, allow_none=True, metadata=forms.IDENTIFIER)
-    prompt_id = _LooseId(load_default=None, allow_none=True, metadata=forms.PROMPT_ID)
+    project_id = _LooseId(load_default=None, allow_none=True, metadata=forms.LOOSE_ID)
+    prompt_id = _LooseId(load_default=None, allow_none=True, metadata=forms.LOOSE_PROMPT_ID)
 
 
 class UpdateBody(Strict):
     """``PATCH /jobs/{job_id}``."""
+
+    example: ClassVar[Mapping[str, Any]] = {"pinned": True, "tags": ["hero"]}
 
     pinned = Flag(load_default=None)
     tags = fields.List(fields.String(metadata=forms.TAG), load_default=None, metadata=forms.TAGS)

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from marshmallow import ValidationError, fields, validates_schema
 
 from flask_comfy_files.web.schemas import forms
-from flask_comfy_files.web.schemas.base import Flag, Strict
+from flask_comfy_files.web.schemas.base import Flag, Strict, Whole
 
 
 class PlanBody(Strict):
     """``POST /cleanup/plan``; what a number of days may be is checked in the core."""
 
-    days = fields.Raw(load_default=None, allow_none=True, metadata=forms.DAYS)
+    example: ClassVar[Mapping[str, Any]] = {"days": 30}
+
+    days = Whole(load_default=None, allow_none=True, metadata=forms.DAYS)
     allow = fields.List(fields.String(metadata=forms.ALLOWANCE), load_default=list)
 
 
 class CleanupBody(PlanBody):
     """``POST /cleanup``."""
 
+    form = forms.PLAN_ALONE
+    example: ClassVar[Mapping[str, Any]] = {"days": 30, "dry_run": True}
     dry_run = Flag(load_default=False)
     plan_id = fields.String(load_default=None, allow_none=True)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
 from marshmallow import fields, validate
 
 from flask_comfy_files.core.detection import Grouping
@@ -11,6 +14,8 @@ from flask_comfy_files.web.schemas.base import MOST_FILES, Flag, Strict
 
 class MigrateBody(Strict):
     """``POST /migrate``; what ``jobs`` and ``group_by`` may be is checked in the core."""
+
+    example: ClassVar[Mapping[str, Any]] = {"dry_run": True}
 
     dry_run = Flag(load_default=False)
     recursive = Flag(load_default=False)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
-from marshmallow import fields, validate
+from marshmallow import ValidationError, fields, validate
 
 from flask_comfy_files.core.operations import MOST_CHANGES, MOST_OPERATIONS
 from flask_comfy_files.web.schemas import forms
-from flask_comfy_files.web.schemas.base import MOST_FILES, Flag, Strict
+from flask_comfy_files.web.schemas.base import MOST_FILES, Flag, Strict, Whole
 
 MOST_VERIFY_SECONDS: Final = 25
 """Below the 30 s after which gunicorn takes a worker for dead."""
@@ -36,16 +36,26 @@ class UndoBody(Strict):
     dry_run = Flag(load_default=False)
 
 
+class _Seconds(Whole):
+    """A whole number of seconds."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **options: Any) -> int:
+        number = super()._deserialize(value, attr, data, **options)
+        if not isinstance(number, int) or isinstance(number, bool):
+            raise ValidationError("Not a valid integer.")
+        return number
+
+
 class VerifyBody(Strict):
     """``POST /verify``; what a cursor may be is checked in the core."""
 
     read_bytes = Flag(load_default=False)
-    max_seconds = fields.Integer(
-        strict=True,
+    max_seconds = _Seconds(
         load_default=None,
+        metadata={"type": "integer", "minimum": 1, "maximum": MOST_VERIFY_SECONDS},
         validate=validate.Range(min=1, max=MOST_VERIFY_SECONDS),
     )
-    cursor = fields.String(load_default=None, allow_none=True, metadata=forms.CURSOR)
+    cursor = fields.String(load_default=None, allow_none=True, metadata=forms.VERIFY_CURSOR)
 
 
 class RepairBody(Strict):

@@ -63,15 +63,7 @@ _HISTORY: Final[Form] = {
     "propertyNames": IDENTIFIER,
     "additionalProperties": {
         "type": "object",
-        "properties": {
-            "outputs": {
-                "type": "object",
-                "additionalProperties": {
-                    "type": "object",
-                    "additionalProperties": {"type": "array", "items": _NAMED_OBJECT},
-                },
-            }
-        },
+        "properties": {"outputs": {"type": "object"}},
         "required": ["outputs"],
     },
 }

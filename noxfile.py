@@ -66,8 +66,8 @@ def tests(session: nox.Session) -> None:
 def tests_min(session: nox.Session) -> None:
     """Run the tests with the lowest dependencies that setup.cfg allows.
 
-    The core needs no package but `filelock`, which several processes at once try hardest; what else
-    the core does is left to `make test`, as are the longest tests of what calls it.
+    The core needs no package but `blinker` and `filelock`, which several processes at once try hardest; what
+    else the core does is left to `make test`, as are the longest tests of what calls it.
     """
     constraints = Path(session.create_tmp(), "lowest.txt")
     constraints.write_text("\n".join(_lowest_requirements()), encoding="utf-8")

@@ -301,6 +301,10 @@ class FileManagerAPI:
             )
         )
 
+    def get_health_api(self) -> Json:
+        """Return whether the library works, and nothing that only its users may know."""
+        return {"state": self.manager.get_health().state}
+
     def get_system_status_api(self) -> Json:
         """Return the library in numbers, and how it is."""
         return self._as_json(self.manager.get_system_stats())

@@ -55,6 +55,13 @@ class Settings:
     lock_timeout: float = 10.0
     request_budget_seconds: float = 10.0
     request_budget_bytes: int = 2 * 1024**3
+    metrics_route: bool = False
+    metrics_registry: Any = None
+
+    @property
+    def counts_operations(self) -> bool:
+        """Whether anybody asks for metrics, so that operations are counted."""
+        return self.metrics_route or self.metrics_registry is not None
 
     @classmethod
     def from_mapping(
@@ -218,6 +225,15 @@ def _callable(key: str, value: object) -> Authorize:
     return value
 
 
+def _registry(key: str, value: object) -> object:
+    # Known by what it can do, so that nothing need be installed where no metrics are wanted.
+    if isinstance(value, type) or not all(
+        callable(getattr(value, name, None)) for name in ("register", "unregister", "collect")
+    ):
+        raise ConfigurationError(key, value, "write a CollectorRegistry of prometheus_client.")
+    return value
+
+
 def _tokens(key: str, value: object) -> tuple[str, ...]:
     tokens = (
         (value,)
@@ -260,4 +276,6 @@ _CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "lock_timeout": _seconds,
     "request_budget_seconds": _seconds,
     "request_budget_bytes": _whole(1),
+    "metrics_route": _flag,
+    "metrics_registry": _registry,
 }

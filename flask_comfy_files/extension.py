@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from flask import Flask, current_app
 
+from flask_comfy_files import metrics
 from flask_comfy_files.api import FileManagerAPI
 from flask_comfy_files.cli import files_group
 from flask_comfy_files.config import Settings
@@ -44,6 +45,7 @@ class ComfyFiles:
         Raises:
             ConfigurationError: A setting is wrong, the app has the extension already, or the system is no
                 Linux.
+            MissingExtraError: There is a METRICS_REGISTRY, and what metrics need is not installed.
         """
         if EXTENSION_KEY in app.extensions:
             raise ConfigurationError(
@@ -54,6 +56,8 @@ class ComfyFiles:
         _require_linux()
         settings = Settings.from_mapping(app.config, self._settings, os.environ)
         manager = FileManager.from_settings(settings)
+        if settings.metrics_registry is not None:
+            metrics.register(manager, settings.metrics_registry)
         api = FileManagerAPI(manager)
         app.register_blueprint(build_blueprint(api))
         CompletionHook(api, Worker(manager)).register(app)

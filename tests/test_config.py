@@ -42,6 +42,8 @@ def test_the_defaults_are_those_that_the_documentation_promises() -> None:
         "lock_timeout": 10.0,
         "request_budget_seconds": 10.0,
         "request_budget_bytes": 2 * 1024**3,
+        "metrics_route": False,
+        "metrics_registry": None,
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TextIO
+from typing import Final, TextIO
 
 import click
 
@@ -13,10 +13,17 @@ from flask_comfy_files.cli.exits import EXIT_CODES, INCOMPLETE, exits_by_error
 from flask_comfy_files.cli.printing import as_json_option, show, size_text
 from flask_comfy_files.core import errors
 
+_BY_STATE: Final = {
+    "ok": 0,
+    "degraded": INCOMPLETE,
+    "unavailable": EXIT_CODES[errors.StorageError],
+}
+"""With which code a look at the health ends."""
+
 
 def commands(api: FileManagerAPI) -> list[click.Command]:
     """Return the commands of one app's library."""
-    makers = (_organize, _job, _project, _update, _status, _retry, _stamp, _resolve)
+    makers = (_organize, _job, _project, _update, _status, _health, _retry, _stamp, _resolve)
     return [make(api) for make in makers]
 
 
@@ -114,6 +121,24 @@ def _status(api: FileManagerAPI) -> click.Command:
             sys.exit(EXIT_CODES[errors.StorageError])
 
     return status
+
+
+def _health(api: FileManagerAPI) -> click.Command:
+    @click.command("health")
+    @as_json_option
+    @exits_by_error
+    def health(as_json: bool) -> None:
+        """Say whether the library works. Exit code 1 when it is degraded, 5 when it cannot be used."""
+        found = api.manager.get_health()
+        answer = {"state": found.state, "messages": list(found.messages)}
+        show(
+            answer,
+            as_json,
+            lambda said: [said["state"], *(f"  {line}" for line in said["messages"])],
+        )
+        sys.exit(_BY_STATE[found.state])
+
+    return health
 
 
 def _retry(api: FileManagerAPI) -> click.Command:

@@ -28,7 +28,7 @@ from flask_comfy_files.core.policy import Allowance, RetentionPolicy
 from flask_comfy_files.core.presence import require_present
 from flask_comfy_files.core.records import LeftFile, iso_utc, microseconds
 from flask_comfy_files.core.recovery import changing, reading
-from flask_comfy_files.core.reports import CleanupPlan, CleanupReport
+from flask_comfy_files.core.reports import CleanupPlan, CleanupReport, Outcome
 from flask_comfy_files.core.request import Clock
 from flask_comfy_files.core.retention import (
     Choice,
@@ -133,7 +133,7 @@ class Cleanup:
         except CleanupRunningError:
             return None
 
-    def apply(self, plan_id: str, progress: Progress | None = None) -> CleanupReport:
+    def apply(self, plan_id: str, progress: Progress | None = None) -> Outcome[CleanupReport]:
         """Carry a plan out, or answer what it did when it was carried out before.
 
         Raises:
@@ -145,7 +145,7 @@ class Cleanup:
             now = self._clock()
             plan = plans.find_plan(self._root, plan_id, now)
             if plan.is_applied:
-                return plan.report
+                return Outcome(plan.report, is_new=False)
             account = Account(plan.found, plan.kept)
             require_present(self._root, self._catalog)
             with reading(self._root, self._catalog) as reader:
@@ -154,7 +154,7 @@ class Cleanup:
             operation = {**new_operation("cleanup", now), "id": plan_id}
             report = self._execute(account, taken, plan.report.days, operation, progress)
             plans.save_plan(self._root, plan.applied(report), now)
-            return report
+            return Outcome(report, is_new=True)
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:

@@ -30,6 +30,7 @@ from flask_comfy_files.core.records import (
 from flask_comfy_files.core.recovery import changing, reading
 from flask_comfy_files.core.request import Budget, Clock, Request
 from flask_comfy_files.core.standing import find_standing, what_remains
+from flask_comfy_files.core.witness import Witness
 
 _log = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ class Completion:
         catalog: Catalog,
         organizer: Organizer,
         clock: Clock,
+        witness: Witness,
         *,
         default_project: str,
     ) -> None:
@@ -60,6 +62,7 @@ class Completion:
         self._catalog = catalog
         self._organizer = organizer
         self._clock = clock
+        self._witness = witness
         self._default_project = default_project
         self._unwritten: dict[str, PendingJob] = {}
         """Waiting completions that the document does not know, since it could not be written."""
@@ -81,7 +84,9 @@ class Completion:
             raise
         except (ComfyFilesError, OSError) as error:
             _log.warning("job %s is completed but not organized yet: %s", request.job_id, error)
+            self._witness.refused(error)
             return self._postponed(request, str(error))
+        self._witness.organized(report)
         reason = what_remains(report.skipped, report.failed)
         if reason is None:
             self._retry_earlier(request, budget)
@@ -130,8 +135,10 @@ class Completion:
                 given_up.append(replace(pending, reason=str(error)))
                 self._give_up(given_up[-1])
             except (ComfyFilesError, OSError) as error:
+                self._witness.refused(error)
                 still_pending.append(replace(pending, reason=str(error)))
             else:
+                self._witness.organized(report)
                 reason = what_remains(report.skipped, report.failed)
                 if reason is None:
                     self._forget(pending.operation_id)
@@ -188,6 +195,7 @@ class Completion:
         except (ComfyFilesError, OSError) as error:
             _log.error("job %s is pending in this process alone: %s", pending.job_id, error)
             self._unwritten[pending.operation_id] = pending
+        self._witness.pending(pending)
         return CompletionReport(
             job_id=pending.job_id,
             project_id=request.project_id or request.default_project,
@@ -206,6 +214,7 @@ class Completion:
                     self._append(writer, pending, None)
         except (ComfyFilesError, OSError) as error:
             _log.warning("job %s is given up again at the next try: %s", pending.job_id, error)
+        self._witness.given_up(pending)
 
     def _append(self, writer: Writer, pending: PendingJob, entry: dict[str, Any] | None) -> None:
         """Record a waiting completion, and the job itself where it is not known, or that it waits no more."""

@@ -27,6 +27,7 @@ from flask_comfy_files.core.records import FileRecord, LeftFile, SkipReason, Tal
 from flask_comfy_files.core.recovery import changing, reading
 from flask_comfy_files.core.reports import (
     DeletionReport,
+    Outcome,
     PurgeReport,
     RestoreReport,
     Trash,
@@ -48,7 +49,7 @@ class Deletion:
         self._clock = clock
         self._trash_days = trash_days
 
-    def delete(self, job_id: str) -> DeletionReport:
+    def delete(self, job_id: str) -> Outcome[DeletionReport]:
         """Move a job into the trash; for one that is there already, answer what its deletion did.
 
         Raises:
@@ -57,14 +58,15 @@ class Deletion:
         """
         return self._into_trash(job_id) if self._trash_days else self.destroy(job_id)
 
-    def destroy(self, job_id: str) -> DeletionReport:
+    def destroy(self, job_id: str) -> Outcome[DeletionReport]:
         """Delete a job for good, whether it rests in the trash already or not.
 
         Raises:
             JobNotFoundError: It is not known.
             JobPinnedError: It is pinned.
         """
-        report = self._into_trash(job_id)
+        deleted = self._into_trash(job_id)
+        report = deleted.report
         purged = Purged()
         operation = {**new_operation("purge", self._clock()), "id": report.operation_id}
         with changing(self._root, self._catalog) as writer:
@@ -77,7 +79,7 @@ class Deletion:
             self._purge(writer, operation, rows, purged)
         own = trash_folder(report.operation_id, job_id)
         staying = sum(is_in(left.path, own) for left in purged.failed)
-        return replace(
+        report = replace(
             report,
             deleted_files=report.deleted_files - staying,
             bytes_trashed=0,
@@ -85,6 +87,7 @@ class Deletion:
             failed=(*report.failed, *purged.failed),
             restorable_until=None,
         )
+        return Outcome(report, is_new=deleted.is_new or purged.jobs > 0)
 
     def restore(self, job_id: str) -> RestoreReport:
         """Bring a job back to where it was; of several deletions under its id, that of the last one.
@@ -176,13 +179,13 @@ class Deletion:
         trashed = self._as_trashed(row)
         return JobTrashedError(job_id, trashed.trashed_at, trashed.restorable_until)
 
-    def _into_trash(self, job_id: str) -> DeletionReport:
+    def _into_trash(self, job_id: str) -> Outcome[DeletionReport]:
         operation = new_operation("delete", self._clock())
         while True:
             with reading(self._root, self._catalog) as reader:
                 job = reader.find_job(job_id)
                 if job is None:
-                    return self._report_again(reader, job_id)
+                    return Outcome(self._report_again(reader, job_id), is_new=False)
                 _require_unpinned(job)
                 examined = examine(self._root, job_id, job.project_id, reader.files_of_job(job_id))
             with changing(self._root, self._catalog) as writer:
@@ -190,20 +193,23 @@ class Deletion:
                 if now is None or now.seq != job.seq:
                     continue  # it has changed since it was looked at
                 if examined.failed or (examined.held and not examined.doomed):
-                    return _report(examined, operation)  # nothing of it may go
+                    # Nothing of it may go.
+                    return Outcome(_report(examined, operation), is_new=False)
                 try:
                     trashed = trash_jobs(self._root, writer, operation, [examined])
                 except OSError as error:
                     durable.refuse("Deleting", job_id, error)
             if trashed.failed:
-                return _report(examined, operation, failed=tuple(trashed.failed.values()))
-            return replace(
+                failed = tuple(trashed.failed.values())
+                return Outcome(_report(examined, operation, failed), is_new=False)
+            report = replace(
                 _report(examined, operation),
                 deleted_files=len(examined.doomed),
                 bytes_trashed=examined.size,
                 removed_directories=trashed.folders,
                 restorable_until=self._until(str(operation["at"])),
             )
+            return Outcome(report, is_new=True)
 
     def _until(self, trashed_at: str) -> str:
         return iso_utc(self.restorable_until(trashed_at))

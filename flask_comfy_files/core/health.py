@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
 from flask_comfy_files.core import tasks
+from flask_comfy_files.core.catalog.catalog import Catalog
+from flask_comfy_files.core.catalog.glance import glancing
+from flask_comfy_files.core.catalog.identity import require_root
 from flask_comfy_files.core.catalog.session import Reader
+from flask_comfy_files.core.errors import ComfyFilesError
 from flask_comfy_files.core.layout import IMPORT
 from flask_comfy_files.core.notes import read_note
+from flask_comfy_files.core.presence import find_absence, why_absent
 from flask_comfy_files.core.rebuilding import what_happened
 from flask_comfy_files.core.records import DiskUsage, Health, SystemStats, Tally
 
@@ -25,13 +31,7 @@ def measure(root: str, reader: Reader, *, min_free_bytes: int, waiting: int) -> 
     Raises:
         OSError: The volume cannot be asked.
     """
-    disk = _disk_usage(root)
-    messages = [*_problems(root, disk, min_free_bytes)]
-    rebuilt = what_happened(root)
-    if rebuilt is not None:
-        messages.append(rebuilt)
-    if waiting:
-        messages.append(f"{waiting} jobs are pending; flask files retry organizes them now")
+    disk = disk_usage(root)
     totals = reader.totals()
     return _stats(
         files=totals.files,
@@ -43,8 +43,34 @@ def measure(root: str, reader: Reader, *, min_free_bytes: int, waiting: int) -> 
         trash=reader.trash_totals(),
         pending_jobs=waiting,
         disk=disk,
-        health=Health(state="degraded" if messages else "ok", messages=tuple(messages)),
+        health=_health([*_problems(root, disk, min_free_bytes, waiting)]),
     )
+
+
+def check(root: str, catalog: Catalog, *, min_free_bytes: int, unwritten: int) -> Health:
+    """Say whether anything keeps a library from working; ``unwritten`` completions wait in this process alone.
+
+    It takes no time: nobody is waited for, nothing is mended, and what would have to be counted is left out.
+    """
+    try:
+        require_root(root)
+        why_read_only = catalog.why_read_only()
+        disk = disk_usage(root)
+        with glancing(root) as reader:
+            waiting = unwritten + (0 if reader is None else len(reader.pending_jobs()))
+            is_absent = reader is not None and find_absence(root, reader) is not None
+        if is_absent and why_read_only is None:
+            why_read_only = why_absent(root, catalog)
+    except (ComfyFilesError, OSError, sqlite3.Error) as error:
+        return Health(state="unavailable", messages=(str(error),))
+    problems = [*_problems(root, disk, min_free_bytes, waiting)]
+    if why_read_only is not None:
+        return Health(state="unavailable", messages=(why_read_only, *problems))
+    return _health(problems)
+
+
+def _health(problems: list[str]) -> Health:
+    return Health(state="degraded" if problems else "ok", messages=tuple(problems))
 
 
 def with_warning(stats: SystemStats, why_read_only: str | None) -> SystemStats:
@@ -58,7 +84,7 @@ def with_warning(stats: SystemStats, why_read_only: str | None) -> SystemStats:
 def unavailable(root: str, error: Exception, waiting: int) -> SystemStats:
     """Return what can be said of a library that cannot be read: why, and how many jobs wait for it here."""
     try:
-        disk = _disk_usage(root)
+        disk = disk_usage(root)
     except OSError:
         disk = None
     health = Health(state="unavailable", messages=(str(error),))
@@ -94,7 +120,12 @@ def _stats(
     )
 
 
-def _disk_usage(root: str) -> DiskUsage:
+def disk_usage(root: str) -> DiskUsage:
+    """Return how full the volume of a library is.
+
+    Raises:
+        OSError: It cannot be asked.
+    """
     volume = os.statvfs(root)
     return DiskUsage(
         total=volume.f_blocks * volume.f_frsize,
@@ -103,7 +134,7 @@ def _disk_usage(root: str) -> DiskUsage:
     )
 
 
-def _problems(root: str, disk: DiskUsage, min_free_bytes: int) -> Iterator[str]:
+def _problems(root: str, disk: DiskUsage, min_free_bytes: int, waiting: int) -> Iterator[str]:
     if not os.access(root, os.W_OK | os.X_OK):
         yield (
             f"the output root cannot be written by uid {os.geteuid()}, so nothing can be organized;"
@@ -115,3 +146,8 @@ def _problems(root: str, disk: DiskUsage, min_free_bytes: int) -> Iterator[str]:
         yield f"task {task.task_id} ({task.kind}) was interrupted; resume it, or cancel it"
     if disk.free < min_free_bytes:
         yield f"{disk.free} bytes are free on the volume, less than the {min_free_bytes} that MIN_FREE_BYTES keeps"
+    rebuilt = what_happened(root)
+    if rebuilt is not None:
+        yield rebuilt
+    if waiting:
+        yield f"{waiting} jobs are pending; flask files retry organizes them now"

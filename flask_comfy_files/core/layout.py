@@ -46,6 +46,8 @@ INDEX_BEFORE: Final = f"{STATE}/index-before.sqlite3"
 REBUILD: Final = f"{STATE}/rebuild.json"
 """What became of a document that was damaged or lost."""
 REBUILD_LOCK: Final = f"{STATE}/rebuild.lock"
+METRICS: Final = f"{STATE}/metrics.sqlite3"
+"""What all processes together have counted."""
 COMFYUI_PLACEHOLDER: Final = "_output_images_will_be_put_here"
 
 LONGEST_ID: Final = 100

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import filelock
@@ -19,11 +20,14 @@ _UNDERSTOOD: Final = inspect.signature(filelock.FileLock.__init__).parameters
 
 
 @contextlib.contextmanager
-def hold(lock_path: str, timeout_s: float) -> Iterator[None]:
+def hold(
+    lock_path: str, timeout_s: float, on_waited: Callable[[float], None] | None = None
+) -> Iterator[None]:
     """Hold the lock of a library; its folder must exist.
 
     A lock object is made for each call: one that was made before a fork does not work in the child.
-    The kernel frees the lock when its holder dies.
+    The kernel frees the lock when its holder dies. ``on_waited`` is told for how many seconds it was waited,
+    in vain or not.
 
     Raises:
         LockTimeoutError: Another process or thread has held it for ``timeout_s`` seconds; nothing
@@ -31,10 +35,14 @@ def hold(lock_path: str, timeout_s: float) -> Iterator[None]:
     """
     options = {name: value for name, value in _WISHES.items() if name in _UNDERSTOOD}
     library_lock = filelock.FileLock(lock_path, timeout=timeout_s, thread_local=False, **options)
+    began_at = time.perf_counter()
     try:
         library_lock.acquire(poll_interval=_POLL_INTERVAL_S)
     except filelock.Timeout as error:
         raise LockTimeoutError(timeout_s) from error
+    finally:
+        if on_waited is not None:
+            on_waited(time.perf_counter() - began_at)
     try:
         yield
     finally:

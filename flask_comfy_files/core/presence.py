@@ -29,10 +29,10 @@ def require_present(root: str, catalog: Catalog, lock_timeout_s: float | None = 
         LockTimeoutError: It seems so, and somebody is moving files.
     """
     with reading(root, catalog) as reader:
-        if _why_absent(root, reader) is None:
+        if find_absence(root, reader) is None:
             return
     with changing(root, catalog, lock_timeout_s) as writer:  # while nobody else moves anything
-        absent = _why_absent(root, writer)
+        absent = find_absence(root, writer)
     if absent is not None:
         raise absent
 
@@ -48,7 +48,8 @@ def why_absent(root: str, catalog: Catalog) -> str | None:
     return None
 
 
-def _why_absent(root: str, reader: Reader) -> LibraryUnavailableError | None:
+def find_absence(root: str, reader: Reader) -> LibraryUnavailableError | None:
+    """Return the error for a library most of whose files are not there, which may be under way just now."""
     paths = reader.sample_of_paths(_SAMPLE)
     gone = [path for path in paths if not _is_there(root, path)]
     if 2 * len(gone) <= len(paths) or (len(paths) < _TELLING and not _is_nothing_there(root)):

@@ -290,6 +290,13 @@ class Health:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HealthState:
+    """What anybody may know of the health: its state alone."""
+
+    state: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SystemStats:
     """The library in numbers: bytes, MB of 1024² and GB of 1024³; ``pending_jobs`` wait to be organized."""
 

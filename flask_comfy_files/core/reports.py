@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from flask_comfy_files.core.records import FileRecord, LeftFile, Tally
+
+Report = TypeVar("Report")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome(Generic[Report]):
+    """What an operation answers, and whether it has done that just now, and not when it was asked before."""
+
+    report: Report
+    is_new: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

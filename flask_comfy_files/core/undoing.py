@@ -35,6 +35,7 @@ from flask_comfy_files.core.layout import CLEANUP_LOCK, MIGRATION_LOCK, file_pat
 from flask_comfy_files.core.operations import keep_report, read_report, require_operation
 from flask_comfy_files.core.records import LeftFile
 from flask_comfy_files.core.recovery import changing, reading
+from flask_comfy_files.core.reports import Outcome
 from flask_comfy_files.core.request import Clock
 from flask_comfy_files.core.reversal import carry_out
 from flask_comfy_files.core.undone import (
@@ -93,7 +94,7 @@ class Undoing:
                 batch.rehearse()
         return work.ledger.report(work.row, None, is_rehearsal=True)
 
-    def undo(self, operation_id: str, progress: Progress | None = None) -> UndoReport:
+    def undo(self, operation_id: str, progress: Progress | None = None) -> Outcome[UndoReport]:
         """Undo an operation; one that is undone already is answered as it was then.
 
         Raises:
@@ -110,15 +111,15 @@ class Undoing:
                 work = self._begin(reader, operation_id, operation)
             before = self._answered_before(operation_id)
             if before is not None and work.effects.ids <= work.effects.already:
-                return before
+                return Outcome(before, is_new=False)
             self._carry_out(work, progress)
         undo_id = operation["id"] if work.ledger.undone[0] else None
         before = None if undo_id or work.ledger.failed else self._answered_before(operation_id)
         if before is not None:
-            return before
+            return Outcome(before, is_new=False)
         report = work.ledger.report(work.row, undo_id, is_rehearsal=False)
         keep_report(self._root, undo_id, report)
-        return report
+        return Outcome(report, is_new=undo_id is not None)
 
     def _require_ended(self, stack: contextlib.ExitStack, row: OperationRow) -> None:
         """Keep a migration or a cleanup from going on meanwhile.

@@ -11,12 +11,13 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, defau
 from werkzeug.routing import Map, Rule
 
 from flask_comfy_files.api import FileManagerAPI, Json
+from flask_comfy_files.config import Settings
 from flask_comfy_files.core.errors import ComfyFilesError
 from flask_comfy_files.web import access, problems
 from flask_comfy_files.web.route import Route
 from flask_comfy_files.web.routes.jobs import COMPLETION
 from flask_comfy_files.web.routing import AnyMethod, add_converter
-from flask_comfy_files.web.table import ROUTES, placed
+from flask_comfy_files.web.table import below_prefix, placed
 from flask_comfy_files.web.tasks import Tasks
 from flask_comfy_files.web.works import Work
 
@@ -35,7 +36,7 @@ def build_blueprint(api: FileManagerAPI) -> Blueprint:
     blueprint.record(add_converter)
     for rule, route in placed(settings):
         _add(blueprint, rule, route, api)
-    blueprint.record(lambda state: _add_last_route(state, settings.url_prefix))
+    blueprint.record(lambda state: _add_last_route(state, settings))
     blueprint.register_error_handler(ComfyFilesError, problems.answer_error)
     # Each by its number, too: Flask prefers a host's handler of a number to one of ours of all.
     for status in default_exceptions:
@@ -74,9 +75,11 @@ def _answer_json(answer: Json) -> Response:
     return response
 
 
-def _add_last_route(state: BlueprintSetupState, prefix: str) -> None:
+def _add_last_route(state: BlueprintSetupState, settings: Settings) -> None:
     """Answer everything under the prefix that no route of ours, or of the host, takes."""
-    ours = Map([Rule(route.rule or "/", endpoint="", methods=[route.method]) for route in ROUTES])
+    prefix = settings.url_prefix
+    routes = below_prefix(settings)
+    ours = Map([Rule(route.rule or "/", endpoint="", methods=[route.method]) for route in routes])
     taken = ours.bind("")
 
     def refuse(rest: str = "") -> NoReturn:

@@ -11,6 +11,7 @@ from marshmallow import Schema
 from werkzeug.exceptions import HTTPException
 
 from flask_comfy_files.api import FileManagerAPI, Json
+from flask_comfy_files.config import Settings
 from flask_comfy_files.core.errors import ComfyFilesError
 from flask_comfy_files.web.access import Action
 from flask_comfy_files.web.parsing import body_parser, read_body
@@ -67,6 +68,12 @@ class Route:
     """Those that this route has, beyond what its input and its access can make of any."""
     exact: Callable[[FileManagerAPI], Action] | None = None
     """Says what one request does, where that may be less than ``action``, or more."""
+    setting: str | None = None
+    """The setting without which there is no such route."""
+
+    def is_wanted(self, settings: Settings) -> bool:
+        """Say whether an app with some settings has this route."""
+        return self.setting is None or bool(getattr(settings, self.setting))
 
     def read(self, request: Request) -> dict[str, Any]:
         """Return what a request says in its query and its body.

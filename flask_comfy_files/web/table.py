@@ -18,14 +18,20 @@ from flask_comfy_files.web.routes import (
     operating,
     system,
     trusting,
+    watching,
 )
 from flask_comfy_files.web.routing import yielding
+
+
+def below_prefix(settings: Settings) -> tuple[Route, ...]:
+    """Return the routes below the prefix that an app has."""
+    return tuple(route for route in ROUTES if route.is_wanted(settings))
 
 
 def placed(settings: Settings) -> tuple[tuple[str, Route], ...]:
     """Return all routes with the rule at which an app answers it: below the prefix, and beside the host's."""
     return (
-        *((settings.url_prefix + route.rule, route) for route in ROUTES),
+        *((settings.url_prefix + route.rule, route) for route in below_prefix(settings)),
         (yielding(settings.complete_route), jobs.COMPLETION),
         (yielding(jobs.JOB_FILES.rule), jobs.JOB_FILES),
     )
@@ -50,6 +56,7 @@ ROUTES: Final = (
     *trusting.ROUTES,
     *operating.ROUTES,
     *system.ROUTES,
+    *watching.ROUTES,
     *files.ROUTES,
     *describing.ROUTES,
     Route(
@@ -62,4 +69,4 @@ ROUTES: Final = (
         answer=Bytes(media_types=("application/json",), description="OpenAPI 3.1."),
     ),
 )
-"""Those below the prefix."""
+"""Those below the prefix, for whatever settings."""

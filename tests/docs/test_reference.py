@@ -328,6 +328,7 @@ def test_every_file_type_is_documented_and_no_other() -> None:
         layout.SENTINEL,
         layout.LOCK,
         layout.INDEX,
+        layout.METRICS,
         layout.COPIES,
         layout.copy_name("", "{file_id}").strip("/"),
         layout.target_name("{job_id}", "{timestamp}", "{type}", 2, ".png"),

@@ -383,12 +383,13 @@ def test_every_route_asks_for_the_token_and_says_which_action_it_is(
     make_client: MakeClient, output_root: Path, method: str, rule: str, action: Action
 ) -> None:
     url = VARIABLE.sub("0123456789abcdef0123456789abcdef", rule)
-    client = make_client(token=TOKEN)
+    client = make_client(token=TOKEN, metrics_route=True)
     before = read_tree(output_root)
     assert_problem(client.open(url, method=method, json={}), 401, "token_required")
     assert read_tree(output_root) == before
     asked: list[str] = []
-    make_client(authorize=lambda *call: asked.append(call[1])).open(url, method=method, json={})
+    asking = make_client(authorize=lambda *call: asked.append(call[1]), metrics_route=True)
+    asking.open(url, method=method, json={})
     assert asked == ["delete" if action is Action.DESTROY else action]
     assert (action is Action.READ) == (method == "GET" or rule.endswith("/verify"))
 

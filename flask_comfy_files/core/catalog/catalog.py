@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import functools
 import logging
 import os
 import sqlite3
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from flask_comfy_files.core import durable, lock
@@ -46,11 +47,16 @@ class Catalog:
     """One library's record of every file, safe for threads, processes and forks."""
 
     def __init__(
-        self, root: str, *, lock_timeout_s: float, pinned_library_id: str | None = None
+        self,
+        root: str,
+        *,
+        lock_timeout_s: float,
+        pinned_library_id: str | None = None,
+        on_waited: Callable[[float], None] | None = None,
     ) -> None:
-        """Touch nothing yet; the root may be missing."""
-        self._root = root
-        self._lock_timeout_s = lock_timeout_s
+        """Touch nothing yet; the root may be missing. ``on_waited`` hears of each wait for the lock."""
+        self._root, self._lock_timeout_s = root, lock_timeout_s
+        self._hold = functools.partial(lock.hold, file_path(root, LOCK), on_waited=on_waited)
         self._identity = Identity(root, pinned_library_id)
         self._index = index.Index(file_path(root, INDEX))
         self._unindexed = Unindexed(root)
@@ -76,9 +82,8 @@ class Catalog:
             with self._answering() as reader:
                 yield reader
         except DocumentDamagedError:
-            self.is_suspect = (
-                True  # the index leads past the damage, so that a change may not meet it
-            )
+            # The index leads past the damage, so that a change may not meet it.
+            self.is_suspect = True
             raise
         except ComfyFilesError:
             raise
@@ -138,7 +143,8 @@ class Catalog:
             LibraryUnavailableError: It cannot be read.
             DocumentDamagedError: Likewise.
         """
-        with document.open_document(self._root) as descriptor:
+        with contextlib.ExitStack() as stack:
+            descriptor = self._find_document(stack)
             if descriptor is None:
                 return None
             try:
@@ -209,7 +215,7 @@ class Catalog:
             make_state_folder(self._root)
             timeout_s = self._lock_timeout_s if lock_timeout_s is None else lock_timeout_s
             try:
-                stack.enter_context(lock.hold(file_path(self._root, LOCK), timeout_s))
+                stack.enter_context(self._hold(timeout_s))
             except LockTimeoutError:
                 raise
             except OSError as error:
@@ -370,7 +376,7 @@ class Catalog:
         require_root(self._root)
         make_state_folder(self._root)
         try:
-            with lock.hold(file_path(self._root, LOCK), self._lock_timeout_s):
+            with self._hold(self._lock_timeout_s):
                 self._identity.adopt()
         except LockTimeoutError:
             raise

@@ -331,6 +331,15 @@ class Totals:
     legacy_size: int
 
 
+def kept_totals(connection: sqlite3.Connection) -> Iterator[tuple[str, str, int, int]]:
+    """Yield project, file type, number of files and their bytes, of all files that belong to a job."""
+    query = (
+        "SELECT project_id, file_type, file_count, total_size FROM types"
+        " WHERE project_id != '' AND file_count"
+    )
+    return connection.execute(query)
+
+
 def totals(connection: sqlite3.Connection, project_id: str | None = None) -> Totals:
     """Return the kept totals of the library, or of one project."""
     chosen = ("", ()) if project_id is None else (" WHERE project_id = ?", (project_id,))

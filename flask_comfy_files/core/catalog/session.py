@@ -254,6 +254,13 @@ class Reader:
         """Return the numbers of the library, or of one project."""
         return queries.totals(self._connection, project_id)
 
+    def kept_totals(self) -> dict[tuple[str, str], Tally]:
+        """Return the numbers of each project and file type."""
+        return {
+            (project_id, file_type): Tally(files=files, bytes=size)
+            for project_id, file_type, files, size in queries.kept_totals(self._connection)
+        }
+
     def changes_of(self, file_id: str) -> Iterator[Mapping[str, Any]]:
         """Yield everything that was written about a file, oldest first."""
         if self._descriptor is not None:

@@ -13,9 +13,12 @@ from flask_comfy_files.core.manager.operating import Operating
 from flask_comfy_files.core.manager.tasking import Tasking
 from flask_comfy_files.core.manager.trusting import Trusting
 from flask_comfy_files.core.manager.verifying import Verifying
+from flask_comfy_files.core.manager.watching import Watching
 
 
-class FileManager(Jobs, Keeping, Migrating, Exchanging, Operating, Tasking, Trusting, Verifying):
+class FileManager(
+    Jobs, Keeping, Migrating, Exchanging, Operating, Tasking, Trusting, Verifying, Watching
+):
     """Organizes the output of ComfyUI in one output root, and answers what is in it.
 
     One object serves all threads of a process, and processes share a library: changes are made one

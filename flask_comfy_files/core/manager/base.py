@@ -22,6 +22,8 @@ from flask_comfy_files.core.completion import Completion
 from flask_comfy_files.core.deletion import Deletion
 from flask_comfy_files.core.errors import ComfyFilesError, StorageError
 from flask_comfy_files.core.importing import Importing
+from flask_comfy_files.core.manager.observing import observed
+from flask_comfy_files.core.metering import Meter
 from flask_comfy_files.core.migration import Migration
 from flask_comfy_files.core.operations import keep_report
 from flask_comfy_files.core.organizer import Organizer
@@ -29,6 +31,7 @@ from flask_comfy_files.core.recovery import reading
 from flask_comfy_files.core.request import Clock
 from flask_comfy_files.core.room import require_room_for_records
 from flask_comfy_files.core.undoing import Undoing
+from flask_comfy_files.core.witness import Witness
 
 _log = logging.getLogger(__name__)
 
@@ -71,11 +74,11 @@ class Base:
     """The settings and the collaborators of one manager."""
 
     def __init_subclass__(cls) -> None:
-        """Let no caller hear of an index that fails: it is a cache, and the document is there."""
+        """Let no caller hear of an index that fails, which is a cache; and see how operations go."""
         super().__init_subclass__()
         for name, attribute in list(vars(cls).items()):
             if inspect.isfunction(attribute) and not name.startswith("_"):
-                setattr(cls, name, _asked_again(attribute))
+                setattr(cls, name, observed(_asked_again(attribute)))
 
     def __init__(
         self,
@@ -98,8 +101,15 @@ class Base:
     def _set_up(self, settings: Settings, clock: Clock) -> None:
         self.settings = settings
         self._root = settings.output_dir
+        self._meter = Meter(self._root) if settings.counts_operations else None
         self._catalog = Catalog(
-            self._root, lock_timeout_s=settings.lock_timeout, pinned_library_id=settings.library_id
+            self._root,
+            lock_timeout_s=settings.lock_timeout,
+            pinned_library_id=settings.library_id,
+            on_waited=None if self._meter is None else self._meter.waited,
+        )
+        self._witness = Witness(
+            self, self._root, clock, min_free_bytes=settings.min_free_bytes, meter=self._meter
         )
         self._organizer = Organizer(
             self._root,
@@ -131,6 +141,7 @@ class Base:
             self._catalog,
             self._organizer,
             clock,
+            self._witness,
             default_project=settings.default_project,
         )
 
@@ -150,6 +161,8 @@ class Base:
     def close(self) -> None:
         """Close what is open; the manager can be used again and opens it anew."""
         self._catalog.close()
+        if self._meter is not None:
+            self._meter.close()
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[Reader]:

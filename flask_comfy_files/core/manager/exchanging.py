@@ -8,6 +8,7 @@ from typing import Any
 from flask_comfy_files.core import exporting
 from flask_comfy_files.core.errors import InvalidInputError
 from flask_comfy_files.core.manager.base import Base
+from flask_comfy_files.core.manager.observing import operation
 from flask_comfy_files.core.transfer import ImportReport
 
 
@@ -28,6 +29,7 @@ class Exchanging(Base):
         with self._reading() as reader:
             yield from exporting.records_of(reader)
 
+    @operation("import")
     def import_records(self, source: Any = None, *, dry_run: bool = False) -> ImportReport:
         """Take over the files that an older installation, or an export, has records of.
 

@@ -19,6 +19,7 @@ from flask_comfy_files.core.errors import (
 )
 from flask_comfy_files.core.layout import require_identifier
 from flask_comfy_files.core.manager.base import Base
+from flask_comfy_files.core.manager.observing import operation
 from flask_comfy_files.core.records import (
     CompletionReport,
     FileRecord,
@@ -33,6 +34,7 @@ from flask_comfy_files.core.records import (
     SystemStats,
 )
 from flask_comfy_files.core.request import Budget, Request
+from flask_comfy_files.core.standing import what_remains
 
 _LONGEST_PROMPT_ID: Final = 255
 _HISTORY_WAIT_S: Final = 3.0
@@ -45,6 +47,7 @@ Files = Iterable[Any]
 class Jobs(Base):
     """What a manager does with jobs, and what it answers of them."""
 
+    @operation("organize")
     def organize_output(
         self,
         job_id: str,
@@ -68,8 +71,14 @@ class Jobs(Base):
             library busy; nothing was moved. LibraryUnavailableError: The output root is missing,
             unwritable, or holds another library.
         """
-        return self._organizer.organize(self._request(job_id, project_id, prompt_id, files))
+        report = self._organizer.organize(self._request(job_id, project_id, prompt_id, files))
+        self._witness.organized(report)
+        remaining = what_remains(report.skipped, report.failed)
+        if remaining is not None:
+            self._witness.left_behind(report, remaining)
+        return report
 
+    @operation("complete")
     def complete_job(
         self,
         job_id: str,
@@ -101,6 +110,7 @@ class Jobs(Base):
         """
         return self._completion.pending_jobs()
 
+    @operation("retry")
     def retry_pending_jobs(self, job_ids: Sequence[str] | None = None) -> RetryReport:
         """Organize the jobs that are pending, or those of them that are named.
 
@@ -126,6 +136,7 @@ class Jobs(Base):
                 raise self._deletion.why_not_known(reader, job_id)
             return job
 
+    @operation("update")
     def update_job(
         self, job_id: str, *, pinned: bool | None = None, tags: Iterable[str] | None = None
     ) -> JobRecord:

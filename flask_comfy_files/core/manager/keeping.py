@@ -9,12 +9,14 @@ from flask_comfy_files.core.cleanup import Progress
 from flask_comfy_files.core.errors import InvalidInputError
 from flask_comfy_files.core.layout import require_identifier
 from flask_comfy_files.core.manager.base import Base
+from flask_comfy_files.core.manager.observing import operation
 from flask_comfy_files.core.operations import forget_old_reports
 from flask_comfy_files.core.policy import MOST_DAYS, Allowance
 from flask_comfy_files.core.reports import (
     CleanupPlan,
     CleanupReport,
     DeletionReport,
+    Outcome,
     PurgeReport,
     RestoreReport,
     Trash,
@@ -24,6 +26,7 @@ from flask_comfy_files.core.reports import (
 class Keeping(Base):
     """What a manager deletes, and brings back."""
 
+    @operation("delete")
     def delete_job_files(self, job_id: str) -> DeletionReport:
         """Move a job into the trash, with all files that are as they were recorded.
 
@@ -34,8 +37,9 @@ class Keeping(Base):
             JobNotFoundError: The job is not known.
             JobPinnedError: It is pinned.
         """
-        return self._kept(self._deletion.delete(require_identifier("job_id", job_id)))
+        return self._deleted(self._deletion.delete(require_identifier("job_id", job_id)))
 
+    @operation("destroy")
     def destroy_job_files(self, job_id: str) -> DeletionReport:
         """Delete a job for good, whether it is in the trash or not; nothing brings it back.
 
@@ -43,8 +47,9 @@ class Keeping(Base):
             JobNotFoundError: The job is not known.
             JobPinnedError: It is pinned.
         """
-        return self._kept(self._deletion.destroy(require_identifier("job_id", job_id)))
+        return self._deleted(self._deletion.destroy(require_identifier("job_id", job_id)))
 
+    @operation("restore")
     def restore_job_files(self, job_id: str) -> RestoreReport:
         """Bring a deleted job back to where it was, with its records as they were.
 
@@ -64,9 +69,13 @@ class Keeping(Base):
         """Return the deleted jobs that can be restored, oldest first."""
         return self._deletion.get_trash()
 
+    @operation("empty_trash")
     def empty_trash(self) -> PurgeReport:
         """Delete everything in the trash for good."""
-        return self._kept(self._deletion.empty_trash())
+        report = self._kept(self._deletion.empty_trash())
+        if report.purged_jobs:
+            self._witness.purged(report)
+        return report
 
     def plan_cleanup(
         self,
@@ -83,6 +92,7 @@ class Keeping(Base):
         """
         return self._cleanup.rehearse(_require_days(days), _require_allowances(allow), on_progress)
 
+    @operation("cleanup")
     def cleanup_old_files(
         self,
         days: int | None = None,
@@ -102,8 +112,7 @@ class Keeping(Base):
             CleanupRunningError: Another one is under way.
         """
         report = self._cleanup.run(_require_days(days), _require_allowances(allow), on_progress)
-        forget_old_reports(self._root, self._clock())
-        return self._kept(report)
+        return self._cleaned_up(report)
 
     def save_cleanup_plan(
         self,
@@ -120,6 +129,7 @@ class Keeping(Base):
         """
         return self._cleanup.save_plan(_require_days(days), _require_allowances(allow), on_progress)
 
+    @operation("cleanup")
     def apply_cleanup_plan(
         self, plan_id: str, *, on_progress: Progress | None = None
     ) -> CleanupReport:
@@ -132,7 +142,8 @@ class Keeping(Base):
         """
         if not isinstance(plan_id, str):
             raise InvalidInputError("plan_id", plan_id, "is not a string")
-        return self._kept(self._cleanup.apply(plan_id, on_progress))
+        outcome = self._cleanup.apply(plan_id, on_progress)
+        return self._cleaned_up(outcome.report) if outcome.is_new else self._kept(outcome.report)
 
     def deletes_at_once(self) -> bool:
         """Say whether a cleanup may delete for good what it takes: there is no trash, or no space for it."""
@@ -142,6 +153,7 @@ class Keeping(Base):
         """Say whether no cleanup was begun for more than a day."""
         return self._cleanup.is_due()
 
+    @operation("cleanup")
     def cleanup_if_due(self) -> CleanupReport | None:
         """Clean up if no cleanup was begun for more than a day; ``None`` where one was.
 
@@ -149,10 +161,19 @@ class Keeping(Base):
             CleanupRefusedError: It would do what probably nobody wants; it is not due again today.
         """
         report = self._cleanup.run_if_due()
-        if report is None:
-            return None
+        return None if report is None else self._cleaned_up(report)
+
+    def _deleted(self, outcome: Outcome[DeletionReport]) -> DeletionReport:
+        report = self._kept(outcome.report)
+        if outcome.is_new:
+            self._witness.deleted(report)
+        return report
+
+    def _cleaned_up(self, report: CleanupReport) -> CleanupReport:
         forget_old_reports(self._root, self._clock())
-        return self._kept(report)
+        self._kept(report)
+        self._witness.cleaned_up(report)
+        return report
 
 
 def _require_days(days: Any) -> int | None:

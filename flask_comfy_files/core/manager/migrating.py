@@ -11,6 +11,7 @@ from flask_comfy_files.core.errors import InvalidInputError
 from flask_comfy_files.core.hostlist import read_host_list
 from flask_comfy_files.core.layout import require_identifier
 from flask_comfy_files.core.manager.base import Base
+from flask_comfy_files.core.manager.observing import operation
 from flask_comfy_files.core.migration import Progress, Wish
 from flask_comfy_files.core.relocation import AssignReport, LegacyFiles, MigrationReport
 from flask_comfy_files.core.request import Request
@@ -36,6 +37,7 @@ class Migrating(Base):
         wish = _wish(recursive, jobs, group_by, leave_unmatched)
         return self._migration.rehearse(wish, on_progress)
 
+    @operation("migrate")
     def migrate_legacy_files(
         self,
         *,
@@ -70,6 +72,7 @@ class Migrating(Base):
         with self._reading() as reader:
             return assigning.get_legacy(reader)
 
+    @operation("assign")
     def assign_legacy_files(
         self, files: Iterable[str], job_id: str, project_id: str | None = None
     ) -> AssignReport:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flask_comfy_files.core import operations
 from flask_comfy_files.core.manager.base import Base
+from flask_comfy_files.core.manager.observing import operation
 from flask_comfy_files.core.operations import (
     MOST_CHANGES,
     MOST_OPERATIONS,
@@ -58,6 +59,7 @@ class Operating(Base):
         """
         return self._undoing.plan(operation_id, on_progress)
 
+    @operation("undo")
     def undo_operation(
         self, operation_id: str, *, on_progress: Progress | None = None
     ) -> UndoReport:
@@ -75,7 +77,11 @@ class Operating(Base):
             OutOfSpaceError: The records would not fit; nothing was changed.
         """
         self._require_room(lambda reader: operations.require_operation(reader, operation_id).files)
-        return self._undoing.undo(operation_id, on_progress)
+        is_deletion = self._undoing.deletes(operation_id)
+        outcome = self._undoing.undo(operation_id, on_progress)
+        if is_deletion and outcome.is_new:
+            self._witness.deleted_again(outcome.report, outcome.report.undone.files)
+        return outcome.report
 
     def undo_deletes(self, operation_id: str) -> bool:
         """Say whether undoing an operation would move jobs into the trash.

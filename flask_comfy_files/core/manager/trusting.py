@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from flask_comfy_files.core import adopting, compacting, file_history
 from flask_comfy_files.core.manager.base import Base
+from flask_comfy_files.core.manager.observing import operation
 from flask_comfy_files.core.reports import AdoptionReport, CompactionReport, FileHistory
 
 
 class Trusting(Base):
     """What keeps a manager's library from being lost."""
 
+    @operation("adopt")
     def adopt_library(self) -> AdoptionReport:
         """Say that what is in the output root is right: this disk, this library, and what is gone from it.
 
@@ -34,6 +36,7 @@ class Trusting(Base):
         with self._reading() as reader:
             return file_history.tell(reader, key)
 
+    @operation("compact")
     def compact_document(self) -> CompactionReport | None:
         """Write the document anew without the lines that hold no more; ``None`` if somebody else is at it.
 

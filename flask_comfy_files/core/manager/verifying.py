@@ -12,6 +12,7 @@ from flask_comfy_files.core.course import Progress
 from flask_comfy_files.core.errors import InvalidInputError
 from flask_comfy_files.core.findings import Finding, RepairReport, VerifyReport
 from flask_comfy_files.core.manager.base import Base
+from flask_comfy_files.core.manager.observing import operation
 from flask_comfy_files.core.repair import Progress as RepairProgress
 from flask_comfy_files.core.repair import Repair, require_findings
 from flask_comfy_files.core.verification import Verification
@@ -23,6 +24,7 @@ Findings = Iterable[Finding | Mapping[str, Any]]
 class Verifying(Base):
     """What a manager does where records and files may disagree."""
 
+    @operation("verify")
     def verify_files(
         self,
         *,
@@ -65,6 +67,7 @@ class Verifying(Base):
         chosen = require_findings(findings)
         return Repair(self._root, self._catalog, self._clock).rehearse(chosen, on_progress)
 
+    @operation("repair")
     def repair_files(
         self, findings: Findings, *, on_progress: RepairProgress | None = None
     ) -> RepairReport:

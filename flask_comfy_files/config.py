@@ -63,6 +63,8 @@ class Settings:
         """Whether anybody asks for metrics, so that operations are counted."""
         return self.metrics_route or self.metrics_registry is not None
 
+    thumbnail_cache_bytes: int = 1024**3
+
     @classmethod
     def from_mapping(
         cls,
@@ -278,4 +280,5 @@ _CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "request_budget_bytes": _whole(1),
     "metrics_route": _flag,
     "metrics_registry": _registry,
+    "thumbnail_cache_bytes": _whole(0),
 }

@@ -44,6 +44,7 @@ def test_the_defaults_are_those_that_the_documentation_promises() -> None:
         "request_budget_bytes": 2 * 1024**3,
         "metrics_route": False,
         "metrics_registry": None,
+        "thumbnail_cache_bytes": 1024**3,
     }
 
 
@@ -139,6 +140,7 @@ def test_a_folder_may_start_with_the_home(monkeypatch: pytest.MonkeyPatch) -> No
         pytest.param("lock_timeout", True, id="lock_timeout flag"),
         pytest.param("request_budget_seconds", "10", id="request_budget_seconds text"),
         pytest.param("request_budget_bytes", 0, id="request_budget_bytes zero"),
+        pytest.param("thumbnail_cache_bytes", -1, id="thumbnail_cache_bytes negative"),
     ],
 )
 @pytest.mark.parametrize("is_keyword", [True, False], ids=["keyword", "config key"])

@@ -18,7 +18,8 @@ PACKAGE = ROOT / "flask_comfy_files"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 LONGEST_MODULE = 400  # lines
 COME_WITH_FLASK = {"click", "werkzeug"}
-COME_WITH_EXTRAS = {"prometheus_client"}
+OPTIONAL = {"PIL": "pillow", "av": "av", "prometheus_client": "prometheus-client"}
+"""What is imported where it is used, by the extra's package."""
 
 
 @pytest.fixture
@@ -111,8 +112,15 @@ def test_the_wheel_holds_every_module_and_the_marker_for_types(setup_cfg: Config
 
 def test_the_package_imports_nothing_that_it_does_not_require(setup_cfg: ConfigParser) -> None:
     required = {Requirement(line).name for line in setup_cfg["options"]["install_requires"].split()}
-    needed = required | COME_WITH_FLASK | COME_WITH_EXTRAS
-    allowed = needed | sys.stdlib_module_names | {"flask_comfy_files"}
+    extras = {
+        Requirement(line).name
+        for lines in setup_cfg["options.extras_require"].values()
+        for line in lines.split()
+    }
+    optional = {name for name, package in OPTIONAL.items() if package in extras}
+    allowed = (
+        required | COME_WITH_FLASK | optional | sys.stdlib_module_names | {"flask_comfy_files"}
+    )
     imported = {
         name.partition(".")[0] for path in MODULES for name in imports_of(path.read_text("utf-8"))
     }

@@ -7,6 +7,7 @@ import click
 from flask_comfy_files.api import FileManagerAPI
 from flask_comfy_files.cli import (
     deleting,
+    delivering,
     exchanging,
     migrating,
     organizing,
@@ -27,6 +28,7 @@ def files_group(api: FileManagerAPI) -> click.Group:
         *deleting.commands(api),
         *trusting.commands(api),
         *exchanging.commands(api),
+        *delivering.commands(api),
         *undoing.commands(api),
         *tasking.commands(api),
     ):

@@ -9,7 +9,8 @@ import click
 from flask_comfy_files.api import FileManagerAPI, Json
 from flask_comfy_files.cli.exits import INCOMPLETE, exits_by_error
 from flask_comfy_files.cli.printing import as_json_option, shortened, show, size_text
-from flask_comfy_files.core.exporting import Existing, ExportFormat, lines_of, save
+from flask_comfy_files.core.exporting import ExportFormat, lines_of
+from flask_comfy_files.core.saving import Existing, save
 
 
 def commands(api: FileManagerAPI) -> list[click.Command]:
@@ -36,12 +37,12 @@ def _export(api: FileManagerAPI) -> click.Command:
     @exits_by_error
     def export(export_format: str, output: str | None, force: bool) -> None:
         """Write every record, with the pin and the tags of its job."""
-        records, form = api.export_records_api(), ExportFormat(export_format)
+        lines = lines_of(api.export_records_api(), ExportFormat(export_format))
         if output is None:
-            sys.stdout.buffer.writelines(lines_of(records, form))
+            sys.stdout.buffer.writelines(lines)
             sys.stdout.buffer.flush()
         else:
-            save(records, output, form, Existing.REPLACE if force else Existing.KEEP)
+            save(lines, output, Existing.REPLACE if force else Existing.KEEP)
 
     return export
 

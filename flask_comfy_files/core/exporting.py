@@ -10,15 +10,11 @@ import csv
 import enum
 import io
 import json
-import os
-import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
 from typing import Any, Final
 
-from flask_comfy_files.core import durable
 from flask_comfy_files.core.catalog.session import Reader
-from flask_comfy_files.core.errors import InvalidInputError
 from flask_comfy_files.core.records import FileRecord, file_to_dict
 
 Record = Mapping[str, Any]
@@ -37,13 +33,6 @@ class ExportFormat(enum.StrEnum):
     CSV = "csv"
 
 
-class Existing(enum.Enum):
-    """What becomes of a file that has the export's name."""
-
-    KEEP = enum.auto()
-    REPLACE = enum.auto()
-
-
 def records_of(reader: Reader) -> Iterator[dict[str, Any]]:
     """Yield every record as a JSON-ready dict, with ``pinned`` and ``tags`` of its job."""
     for record, state in reader.all_files():
@@ -58,29 +47,6 @@ def lines_of(records: Iterable[Record], export_format: ExportFormat) -> Iterator
     """
     lines = _json_lines if export_format is ExportFormat.JSON else _csv_lines
     return (line.encode("utf-8", "backslashreplace") for line in lines(records))
-
-
-def save(
-    records: Iterable[Record], path: str, export_format: ExportFormat, existing: Existing
-) -> None:
-    """Write records to a file that is whole and on the disk when it has its name, or is not there.
-
-    Raises:
-        InvalidInputError: ``path`` names a file that is there and to be kept, or none that can be.
-        StorageError: The disk refused.
-    """
-    directory, name = os.path.split(os.path.abspath(path))
-    write = durable.create if existing is Existing.KEEP else durable.replace
-    try:
-        with durable.open_folder(directory, "") as folder:
-            lines = lines_of(records, export_format)
-            write(folder, name, lines, f".{uuid.uuid4().hex}.part")
-    except FileExistsError:
-        raise InvalidInputError("output", path, "is there already, and is kept") from None
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        raise InvalidInputError("output", path, "is no file in a folder that exists") from None
-    except OSError as error:
-        durable.refuse("Writing", path, error)
 
 
 def _json_lines(records: Iterable[Record]) -> Iterator[str]:

@@ -29,6 +29,8 @@ OPERATIONS: Final = f"{STATE}/operations"
 """What operations have answered, a note for each."""
 TASKS: Final = f"{STATE}/tasks"
 """Work that outlasted its request, a folder for each piece."""
+THUMBNAILS: Final = f"{STATE}/thumbnails"
+"""Small pictures of files, which can be made again at any time."""
 MIGRATION_LOCK: Final = f"{STATE}/migration.lock"
 MIGRATION: Final = f"{STATE}/migration.json"
 """Which migration is under way; one that was interrupted goes on under the same id."""
@@ -201,6 +203,14 @@ def legacy_path(path: str, number: int) -> str:
 def trash_folder(entry: str, job_id: str) -> str:
     """Return where the files of a job rest that an operation deleted; ``entry`` is the operation's id."""
     return f"{TRASH}/{entry}/{job_id}"
+
+
+def thumbnail_path(checksum: str, side: int, extension: str) -> str:
+    """Return where the small picture lies of all files that have these bytes, by its longer side in pixels.
+
+    The first two digits spread the pictures over 256 folders.
+    """
+    return f"{THUMBNAILS}/{checksum[:2]}/{checksum}_{side}{extension}"
 
 
 def is_organized(path: str, project_id: str, job_id: str) -> bool:

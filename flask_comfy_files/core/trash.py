@@ -16,7 +16,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from flask_comfy_files.core import durable, looking
+from flask_comfy_files.core import durable, looking, thumbnail_cache
 from flask_comfy_files.core.errors import ChecksumMismatchError
 from flask_comfy_files.core.layout import PROJECTS, TRASH, is_in, split, trash_folder
 from flask_comfy_files.core.placement import (
@@ -220,6 +220,8 @@ def remove(root: str, entry: str, records: Iterable[FileRecord], freed: Freed) -
     job_ids = set()
     for record in records:
         job_ids.add(record.job_id)
+        # First: once the file is gone nobody comes back for them.
+        thumbnail_cache.forget(root, record.checksum)
         folder, name = split(place_in_trash(record, entry))
         try:
             with durable.open_folder(root, folder) as parent:

@@ -45,6 +45,7 @@ class Bytes:
     media_types: tuple[str, ...]
     description: str
     has_ranges: bool = False
+    has_etag: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ from flask_comfy_files.web.access import Action
 from flask_comfy_files.web.openapi.document import describe
 from flask_comfy_files.web.route import Bytes, Route
 from flask_comfy_files.web.routes import (
+    delivering,
     describing,
     files,
     jobs,
@@ -58,6 +59,7 @@ ROUTES: Final = (
     *system.ROUTES,
     *watching.ROUTES,
     *files.ROUTES,
+    *delivering.ROUTES,
     *describing.ROUTES,
     Route(
         name="get_description",

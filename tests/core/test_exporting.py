@@ -5,6 +5,7 @@ import io
 import json
 import os
 import tracemalloc
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,10 @@ from flask_comfy_files.core.errors import (
     LibraryUnavailableError,
     StorageError,
 )
-from flask_comfy_files.core.exporting import Existing, ExportFormat
+from flask_comfy_files.core.exporting import ExportFormat
 from flask_comfy_files.core.layout import DOCUMENT
 from flask_comfy_files.core.records import file_to_dict
+from flask_comfy_files.core.saving import Existing, save
 from tests.conftest import MakeTree, OpenManager
 from tests.trees import BATCH, recording
 
@@ -140,18 +142,22 @@ def test_paths_of_the_server_are_left_out_where_the_host_hides_them(
     assert [{**record, "file_path": f"{root}/{record['path']}"} for record in hidden] == shown
 
 
+def json_lines(manager: FileManager) -> Iterator[bytes]:
+    return exporting.lines_of(manager.export_records(), ExportFormat.JSON)
+
+
 def test_a_saved_export_is_whole_and_never_replaces_a_file_unless_asked(
     manager: FileManager, tmp_path: Path
 ) -> None:
     target = tmp_path / "backup.json"
-    exporting.save(manager.export_records(), str(target), ExportFormat.JSON, Existing.KEEP)
+    save(json_lines(manager), str(target), Existing.KEEP)
     saved = target.read_text()
     assert json.loads(saved) == list(manager.export_records())
     manager.delete_job_files("mix")
     with pytest.raises(InvalidInputError, match="is there already"):
-        exporting.save(manager.export_records(), str(target), ExportFormat.JSON, Existing.KEEP)
+        save(json_lines(manager), str(target), Existing.KEEP)
     assert target.read_text() == saved
-    exporting.save(manager.export_records(), str(target), ExportFormat.JSON, Existing.REPLACE)
+    save(json_lines(manager), str(target), Existing.REPLACE)
     assert len(json.loads(target.read_text())) == 5
     assert sorted(path.name for path in tmp_path.iterdir()) == ["backup.json", "output"]
 
@@ -169,7 +175,7 @@ def test_an_export_that_fails_leaves_what_was_there(
     at = raw.index(b'"osaka"')
     document.write_bytes(raw[:at] + b'"kyoto"' + raw[at + 7 :])
     with pytest.raises(DocumentDamagedError):
-        exporting.save(manager.export_records(), str(target), ExportFormat.JSON, existing)
+        save(json_lines(manager), str(target), existing)
     assert [path.name for path in tmp_path.iterdir() if path.name != "output"] == (
         ["backup.json"] if existing is Existing.REPLACE else []
     )
@@ -179,16 +185,12 @@ def test_an_export_that_fails_leaves_what_was_there(
 @pytest.mark.parametrize("path", ["missing/backup.json", "output/file_metadata.json/x"])
 def test_an_export_to_no_file_says_so(manager: FileManager, tmp_path: Path, path: str) -> None:
     with pytest.raises(InvalidInputError, match="is no file in a folder that exists"):
-        exporting.save(
-            manager.export_records(), str(tmp_path / path), ExportFormat.JSON, Existing.KEEP
-        )
+        save(json_lines(manager), str(tmp_path / path), Existing.KEEP)
 
 
 def test_an_export_over_a_folder_is_refused(manager: FileManager, tmp_path: Path) -> None:
     with pytest.raises((InvalidInputError, StorageError)):
-        exporting.save(
-            manager.export_records(), str(tmp_path / "output"), ExportFormat.JSON, Existing.REPLACE
-        )
+        save(json_lines(manager), str(tmp_path / "output"), Existing.REPLACE)
     assert [path.name for path in tmp_path.iterdir()] == ["output"]
 
 

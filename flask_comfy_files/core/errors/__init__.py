@@ -14,7 +14,7 @@
     ├── BusyError(TimeoutError)          LockTimeoutError, BudgetExceededError, RunNotFinishedError,
     │                                    HistoryUnavailableError, CleanupRunningError,
     │                                    MigrationRunningError, TasksRunningError
-    ├── IntegrityError                   ChecksumMismatchError, DocumentDamagedError
+    ├── IntegrityError                   ChecksumMismatchError, ArchiveBrokenOffError, DocumentDamagedError
     ├── StorageError                     OutOfSpaceError, LibraryUnavailableError (OlderInstallationError)
     ├── AccessError                      TokenRequiredError, AccessDeniedError
     ├── UpstreamError                    ComfyUIAnswerError
@@ -56,6 +56,7 @@ from flask_comfy_files.core.errors.caller import (
 from flask_comfy_files.core.errors.world import (
     AccessDeniedError,
     AccessError,
+    ArchiveBrokenOffError,
     BudgetExceededError,
     BusyError,
     ChecksumMismatchError,
@@ -82,6 +83,7 @@ __all__ = [
     "AccessDeniedError",
     "AccessError",
     "AmbiguousNameError",
+    "ArchiveBrokenOffError",
     "BudgetExceededError",
     "BusyError",
     "ChecksumMismatchError",

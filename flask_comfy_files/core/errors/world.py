@@ -103,6 +103,20 @@ class ChecksumMismatchError(IntegrityError):
         self.path = quoted(path)
 
 
+class ArchiveBrokenOffError(IntegrityError):
+    """A file of an archive is not what its record says; what was sent of the archive is none."""
+
+    code = "archive_broken_off"
+    template = (
+        "The archive was broken off at {path}: {problem}. Run `flask files verify --read-bytes`, "
+        "or ask for the archive again if the job has just changed."
+    )
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(path, problem)
+        self.path, self.problem = quoted(path), problem
+
+
 class DocumentDamagedError(IntegrityError):
     """The tracking document is there but cannot be read as one."""
 

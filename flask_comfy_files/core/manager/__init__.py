@@ -5,6 +5,7 @@ Its methods stand in one module for each thing that people do with a library.
 
 from __future__ import annotations
 
+from flask_comfy_files.core.manager.delivering import Delivering
 from flask_comfy_files.core.manager.exchanging import Exchanging
 from flask_comfy_files.core.manager.jobs import Jobs
 from flask_comfy_files.core.manager.keeping import Keeping
@@ -17,7 +18,16 @@ from flask_comfy_files.core.manager.watching import Watching
 
 
 class FileManager(
-    Jobs, Keeping, Migrating, Exchanging, Operating, Tasking, Trusting, Verifying, Watching
+    Delivering,
+    Exchanging,
+    Jobs,
+    Keeping,
+    Migrating,
+    Operating,
+    Tasking,
+    Trusting,
+    Verifying,
+    Watching,
 ):
     """Organizes the output of ComfyUI in one output root, and answers what is in it.
 

@@ -30,6 +30,7 @@ from flask_comfy_files.core.organizer import Organizer
 from flask_comfy_files.core.recovery import reading
 from flask_comfy_files.core.request import Clock
 from flask_comfy_files.core.room import require_room_for_records
+from flask_comfy_files.core.thumbnails import Thumbnails
 from flask_comfy_files.core.undoing import Undoing
 from flask_comfy_files.core.witness import Witness
 
@@ -133,6 +134,12 @@ class Base:
             clock,
             default_project=settings.default_project,
             exclude=settings.exclude,
+            min_free_bytes=settings.min_free_bytes,
+        )
+        self._thumbnails = Thumbnails(
+            self._root,
+            self._catalog,
+            cache_bytes=settings.thumbnail_cache_bytes,
             min_free_bytes=settings.min_free_bytes,
         )
         self._importing = Importing(self._root, self._catalog, clock, settings=settings)

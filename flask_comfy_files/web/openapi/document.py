@@ -142,12 +142,13 @@ def _answer(record: type[Any], text: str, headers: Json) -> Json:
 def _answers_of_bytes(answer: Bytes) -> Json:
     content: Json = {media_type: {"schema": {}} for media_type in answer.media_types}
     described = {"description": answer.description, "content": content}
-    if not answer.has_ranges:
+    if not answer.has_ranges and not answer.has_etag:
         return {"200": described}
     described |= {"headers": _ETAG}
+    part = {"206": {**described, "description": "The part that was asked for."}}
     return {
         "200": described,
-        "206": {**described, "description": "The part that was asked for."},
+        **(part if answer.has_ranges else {}),
         "304": {"description": "The client has these bytes already.", "headers": _ETAG},
     }
 

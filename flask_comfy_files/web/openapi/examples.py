@@ -39,6 +39,7 @@ _ERRORS: Final[tuple[ComfyFilesError, ...]] = (
     errors.LockTimeoutError(10.0),
     errors.BudgetExceededError("clip_8", "3 bytes, 2 at most"),
     errors.ChecksumMismatchError("a.png"),
+    errors.ArchiveBrokenOffError("a.png", "its size has changed"),
     errors.DocumentDamagedError("file_metadata.json", "it is a folder"),
     errors.StorageError("Organizing into", "projects/p/j", "Permission denied", "Ask the owner."),
     errors.OutOfSpaceError(4096, 0),

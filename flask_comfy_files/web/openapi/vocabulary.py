@@ -75,6 +75,7 @@ WORDS: Final[Mapping[str, Word]] = {
     "file_extension": Word("Extension in lower case with the dot; may be empty.", ".mp4"),
     "media_type": Word("MIME type, by the content where that is recognized.", "video/mp4"),
     "file_size": Word("Bytes.", 1048576),
+    "size": Word("Longer side of a picture in pixels.", 256),
     "checksum": Word("SHA-256 of the bytes, 64 lower-case hex digits.", CHECKSUM),
     "evidence": Word(
         "The rule by which it was attributed.", "history", {"enum": [*map(str, Evidence)]}

@@ -2,6 +2,9 @@
 PYTHON ?= python3
 FLOOR := $(shell sed -n 's/^python_requires *= *>=//p' setup.cfg)
 RUN := $(CURDIR)/.venv/bin
+# How many tests run at a time. Not one for each processor seen: a container may see many and get few.
+WORKERS ?= 2
+export WORKERS
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -17,7 +20,7 @@ serve: .venv/test.stamp  ## the same, and keep the app running
 	@$(RUN)/python demo/run.py --serve
 
 test: .venv/test.stamp  ## run the tests; needs no root
-	$(RUN)/python -m pytest
+	$(RUN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 check: .venv/dev.stamp  ## lint, types, and the tests with the lowest allowed dependencies
 	$(RUN)/nox -s lint types tests_min
@@ -26,7 +29,8 @@ test-faults: .venv/test.stamp  ## run the tests that need root, strace or mounts
 	PYTHON=$(RUN)/python sh tests/faults/run.sh
 
 test-faults-all: .venv/test.stamp  ## the same, with a power cut before every call and damage at every byte
-	EVERY_POINT=1 $(RUN)/python -m pytest tests/properties/test_damage.py
+	EVERY_POINT=1 $(RUN)/python -m pytest -n $(WORKERS) --dist worksteal \
+	    tests/properties/test_damage.py tests/properties/test_torn_tail.py
 	EVERY_POINT=1 PYTHON=$(RUN)/python sh tests/faults/run.sh
 
 clean:  ## remove everything that was built or cached

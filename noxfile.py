@@ -4,6 +4,7 @@
 so they start at once; the others build an environment of their own.
 """
 
+import os
 import re
 import sys
 from configparser import ConfigParser
@@ -14,6 +15,8 @@ import nox
 nox.options.sessions = ["lint", "types", "tests", "tests_min", "package"]
 
 TOOLS = Path(sys.executable).parent
+IN_PARALLEL = ("-n", os.environ.get("WORKERS", "2"), "--dist", "worksteal")
+EXTRAS_REPORT = "build/junit/extras_min.xml"  # beside the one that .ci/run asks of the other tests
 EMPTY_TREE = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"  # git's name for a tree with nothing in it
 
 SMOKE = """
@@ -64,21 +67,30 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(reuse_venv=True)
 def tests_min(session: nox.Session) -> None:
-    """Run the tests with the lowest dependencies that setup.cfg allows.
+    """Run the tests with the lowest dependencies that setup.cfg allows: first without the extras, then theirs.
 
     The core needs no package but `blinker` and `filelock`, which several processes at once try hardest; what
     else the core does is left to `make test`, as are the longest tests of what calls it.
     """
+    optional = _optional_requirements()
+    lowest = [_lowest(requirement) for requirement in [*_required(), *optional]]
     constraints = Path(session.create_tmp(), "lowest.txt")
-    constraints.write_text("\n".join(_lowest_requirements()), encoding="utf-8")
+    constraints.write_text("\n".join(lowest), encoding="utf-8")
     session.install("-e", ".[test]", "-c", str(constraints))
+    extras = [re.split(r"[<>=]", requirement)[0] for requirement in optional]
+    session.run("python", "-m", "pip", "uninstall", "--quiet", "--yes", *extras)  # of the last time
     left_out = ("core", "crash", "comfyui", "properties")
     long = (
         *("web/test_access.py", "web/test_completion.py", "web/test_keeping.py"),
-        *("web/test_servers.py", "test_cli_keeping.py"),
+        *("web/test_servers.py", "web/test_nginx.py", "web/test_fronts.py", "test_cli_keeping.py"),
     )
-    ignored = [f"--ignore=tests/{path}" for path in (*left_out, *long)]
-    session.run("pytest", *ignored, *session.posargs)
+    ignored = [f"--ignore=tests/{path}" for path in (*left_out, *long, "extras")]
+    session.run("pytest", *IN_PARALLEL, *ignored, *session.posargs)
+    if Path("tests/extras").is_dir():
+        session.install("-e", ".[all,test]", "-c", str(constraints))
+        session.run(
+            "pytest", *IN_PARALLEL, "tests/extras", f"--junitxml={EXTRAS_REPORT}", *session.posargs
+        )
 
 
 @nox.session
@@ -98,8 +110,21 @@ def faults(session: nox.Session) -> None:
     session.run("sh", "tests/faults/run.sh", env={"PYTHON": sys.executable})
 
 
-def _lowest_requirements() -> list[str]:
+def _required() -> list[str]:
+    return _setup()["options"]["install_requires"].split()
+
+
+def _optional_requirements() -> list[str]:
+    groups = _setup()["options.extras_require"]
+    names = groups.keys() - {"all", "test", "dev"}
+    return sorted({requirement for name in names for requirement in groups[name].split()})
+
+
+def _setup() -> ConfigParser:
     config = ConfigParser()
     config.read("setup.cfg", encoding="utf-8")
-    required = config["options"]["install_requires"].split()
-    return [re.sub(r">=([^,]+).*", r"==\1", requirement) for requirement in required]
+    return config
+
+
+def _lowest(requirement: str) -> str:
+    return re.sub(r">=([^,]+).*", r"==\1", requirement)

@@ -50,6 +50,7 @@ class Settings:
     trust_loopback: bool = False
     public_read: bool = False
     show_paths: bool = True
+    x_accel_prefix: str | None = None
     min_free_bytes: int = 16 * 1024**2
     library_id: str | None = None
     lock_timeout: float = 10.0
@@ -173,6 +174,17 @@ def _prefix(key: str, value: object) -> str:
     return str(value).rstrip("/")
 
 
+def _internal_location(key: str, value: object) -> str:
+    path = r"(/[A-Za-z0-9_-][A-Za-z0-9._~-]*)+/"
+    if not isinstance(value, str) or re.fullmatch(path, value) is None:
+        raise ConfigurationError(
+            key,
+            value,
+            "write the path of nginx's internal location, with a slash at both ends, such as /_comfy_files/.",
+        )
+    return value
+
+
 def _complete_route(key: str, value: object) -> str:
     variable = r"<([a-z_]+(\([^()<>]*\))?:)?[A-Za-z_][A-Za-z0-9_]*>"
     if not isinstance(value, str) or re.fullmatch(rf"/[^<>]*{variable}[^<>]*", value) is None:
@@ -273,6 +285,7 @@ _CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "trust_loopback": _flag,
     "public_read": _flag,
     "show_paths": _flag,
+    "x_accel_prefix": _internal_location,
     "min_free_bytes": _whole(0),
     "library_id": _identifier,
     "lock_timeout": _seconds,

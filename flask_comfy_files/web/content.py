@@ -6,11 +6,14 @@ import os
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from http import HTTPStatus
+from io import BufferedReader
 from typing import Final
+from urllib.parse import quote
 
 from flask import Response, request, send_file
 from werkzeug.exceptions import RequestedRangeNotSatisfiable
 
+from flask_comfy_files.config import Settings
 from flask_comfy_files.core import durable
 from flask_comfy_files.core.errors import NameNotFoundError
 from flask_comfy_files.core.layout import split
@@ -21,37 +24,65 @@ _SHOWN: Final = ("image/", "video/", "audio/", "text/plain")
 _ACTIVE: Final = frozenset({"image/svg+xml"})
 
 
-def send(root: str, content: Content, *, as_download: bool = False) -> Response:
+def send(settings: Settings, content: Content, *, as_download: bool = False) -> Response:
     """Answer a file's bytes: whole or in ranges, with a strong ETag, or 304 where the client has them.
 
     The file is opened once and over no link. Its ETag is its checksum while it has the size that was
     recorded, else what the system says of it. Images, videos and sound are shown; whatever could hold a
     script is offered as a download, as is everything where that is wanted.
 
+    With ``X_ACCEL_PREFIX`` the same is checked, and nginx is told to send the bytes, whole or in ranges.
+
     Raises:
         NameNotFoundError: It is gone, or no regular file any more.
         StorageError: The server's user may not read it.
     """
-    folder, name = split(content.path)
+    source = os.fdopen(_open(settings.output_dir, content.path), "rb")
+    length = os.fstat(source.fileno()).st_size
+    response = _describe(content, source, as_download=as_download)
+    # Nginx would compare If-Match with an ETag of its own.
+    prefix = None if request.if_match else settings.x_accel_prefix
+    try:
+        response.make_conditional(
+            request.environ, accept_ranges=prefix is None, complete_length=length
+        )
+    except RequestedRangeNotSatisfiable:
+        source.close()
+        raise
+    is_handed_over = prefix is not None and response.status_code == HTTPStatus.OK
+    if is_handed_over:
+        response.direct_passthrough = False
+        response.set_data(b"")
+        response.headers["X-Accel-Redirect"] = f"{prefix}{quote(os.fsencode(content.path))}"
+    if (
+        is_handed_over
+        or request.method == "HEAD"
+        or response.status_code == HTTPStatus.NOT_MODIFIED
+    ):
+        source.close()  # nobody reads it, and so nobody would close it
+    return response
+
+
+def _open(root: str, path: str) -> int:
+    folder, name = split(path)
     with ExitStack() as stack:
         try:
             parent = stack.enter_context(durable.open_folder(root, folder))
-            descriptor = os.dup(stack.enter_context(durable.open_regular(parent, name)))
+            return os.dup(stack.enter_context(durable.open_regular(parent, name)))
         except PermissionError as error:
-            durable.refuse("Reading", content.path, error)
+            durable.refuse("Reading", path, error)
         except OSError as error:
-            raise NameNotFoundError(content.path) from error
-    return _answer(content, descriptor, as_download=as_download)
+            raise NameNotFoundError(path) from error
 
 
-def _answer(content: Content, descriptor: int, *, as_download: bool) -> Response:
-    facts = os.fstat(descriptor)
+def _describe(content: Content, source: BufferedReader, *, as_download: bool) -> Response:
+    """Return the answer with its headers, to which no condition was put yet."""
+    facts = os.fstat(source.fileno())
     record = content.record
     name = split(content.path if record is None else record.original_path)[1]
     media_type = media_type_of(extension_of(name)) if record is None else record.media_type
     is_recorded = record is not None and record.file_size == facts.st_size
     identity = f"{facts.st_ino:x}-{facts.st_size:x}-{facts.st_mtime_ns:x}"
-    source = os.fdopen(descriptor, "rb")
     response = send_file(
         source,
         mimetype=media_type,
@@ -62,15 +93,6 @@ def _answer(content: Content, descriptor: int, *, as_download: bool) -> Response
         last_modified=datetime.fromtimestamp(facts.st_mtime, UTC),
     )
     response.content_length = facts.st_size
-    try:
-        response.make_conditional(
-            request.environ, accept_ranges=True, complete_length=facts.st_size
-        )
-    except RequestedRangeNotSatisfiable:
-        source.close()
-        raise
-    if request.method == "HEAD" or response.status_code == HTTPStatus.NOT_MODIFIED:
-        source.close()  # nobody reads it, and so nobody would close it
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
     return response

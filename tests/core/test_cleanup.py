@@ -1051,7 +1051,6 @@ def test_who_waited_for_todays_cleanup_does_no_second_one(
     assert [report is not None and gone(report) for report in reports] == [["job", "other"]]
 
 
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_only_one_of_several_processes_does_todays_cleanup(shelf: Shelf) -> None:
     for age in (90, 80):
         shelf.put(f"job_{age}", age)

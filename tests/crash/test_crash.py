@@ -36,11 +36,7 @@ from tests.crash.library_check import (
     wire,
 )
 
-pytestmark = [
-    pytest.mark.crash,
-    # Of threads that other tests have left; the children run nothing of theirs.
-    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
-]
+pytestmark = pytest.mark.crash
 
 MOST_POINTS = 2000
 """More calls than any scenario makes: whoever gets that far does not end."""

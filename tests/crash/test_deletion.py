@@ -17,11 +17,7 @@ from tests.crash.deletions import DELETIONS, FILES, INTERRUPTED, LATER, age_inde
 from tests.crash.library_check import check_deletions, delete_index, open_library
 from tests.crash.test_crash import Wreck, crash_everywhere, files_seen, lock_held_by_another
 
-pytestmark = [
-    pytest.mark.crash,
-    # Of threads that other tests have left; the children run nothing of theirs.
-    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
-]
+pytestmark = pytest.mark.crash
 
 SCENARIOS = {**DELETIONS, **INTERRUPTED}
 

@@ -29,10 +29,7 @@ from tests.crash.test_migration import Prepare, crash_at_each_effect
 from tests.invariants import assert_sound
 from tests.trees import outputs, recording, write_tree
 
-pytestmark = [
-    pytest.mark.crash,
-    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
-]
+pytestmark = pytest.mark.crash
 
 STAYS = "projects/tokyo/job_1/job_1_1762406010_image.png"
 SOURCES = {

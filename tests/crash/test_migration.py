@@ -34,11 +34,7 @@ from tests.crash.library_check import (
 from tests.crash.test_crash import MOST_POINTS, Wreck, appearance_of, keep_index
 from tests.trees import outputs, recording, write_tree
 
-pytestmark = [
-    pytest.mark.crash,
-    # Of threads that other tests have left; the children run nothing of theirs.
-    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
-]
+pytestmark = pytest.mark.crash
 
 STEM = f"x_{TIME}_00001"
 SOURCES = {

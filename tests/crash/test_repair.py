@@ -34,11 +34,7 @@ from tests.trees import recording, write_tree
 
 __all__ = ["wrecks_of"]
 
-pytestmark = [
-    pytest.mark.crash,
-    # Of threads that other tests have left; the children run nothing of theirs.
-    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
-]
+pytestmark = pytest.mark.crash
 
 FILES = {
     "job_0": ("bn_0_00001_.png", "bn_1_00002_.png"),

@@ -33,11 +33,7 @@ from tests.crash.test_crash import Wreck, crash_everywhere, lock_held_by_another
 from tests.invariants import assert_sound, changes_of, fold
 from tests.trees import TIMESTAMP
 
-pytestmark = [
-    pytest.mark.crash,
-    # Of threads that other tests have left; the children run nothing of theirs.
-    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),
-]
+pytestmark = pytest.mark.crash
 
 LATER = "mix_00001_.png"
 """What the next change organizes."""

@@ -13,20 +13,7 @@ give_up() {
 
 [ "$(id -u)" = 0 ] || give_up "these tests mount file systems and trace processes, so they need root: sudo make test-faults"
 
-missing() {
-    for need in strace:strace faketime:faketime unshare:util-linux mount:mount mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs chattr:e2fsprogs; do
-        command -v "${need%%:*}" >/dev/null || printf '%s ' "${need#*:}"
-    done
-}
-packages=$(missing)
-if [ -n "$packages" ] && command -v apt-get >/dev/null; then
-    export DEBIAN_FRONTEND=noninteractive
-    # shellcheck disable=SC2086 # one word for each package
-    apt-get install -y -qq --no-install-recommends $packages >/dev/null 2>&1 ||
-        { apt-get update -qq && apt-get install -y -qq --no-install-recommends $packages; } >/dev/null || true
-    packages=$(missing)
-fi
-[ -z "$packages" ] || give_up "install these packages first (their names on Debian): $packages"
+sh tests/install_programs.sh faults
 
 unshare --mount --propagation private true ||
     give_up "this machine or container does not let root mount anything (CAP_SYS_ADMIN), which these tests need"
@@ -57,5 +44,6 @@ unshare --mount --propagation private sh -eu -c '
         *) mount -o remount,bind,ro "$place" 2>/dev/null || true ;; # hidden under another mount
         esac
     done
-    exec "$python" -m pytest -m faults -p no:cacheprovider --basetemp="$work/t" tests/faults "$@"
+    exec "$python" -m pytest -m faults -n "${WORKERS:-2}" --dist worksteal -p no:cacheprovider --basetemp="$work/t" \
+        tests/faults "$@"
 ' sh "$work" "$reports" "$python" "$@"

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import itertools
 import json
 import os
 import struct
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -61,11 +63,17 @@ UIDS = {become_nobody: NOBODY, lose_all_powers: 0}
 as_anyone = pytest.mark.parametrize("become", WHO.values(), ids=WHO)
 
 
+def let_others_in(folder: Path) -> None:
+    """Let everybody enter a test's folder; those above it are pytest's, one for each worker."""
+    work = Path(tempfile.gettempdir())
+    for place in itertools.takewhile(work.__ne__, (folder, *folder.parents)):
+        place.chmod(0o755)
+
+
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """Return an output root with one job in its library and two files of the next; all may read it."""
-    for folder in (tmp_path, tmp_path.parent):
-        folder.chmod(0o755)
+    let_others_in(tmp_path)
     root = write_tree(
         tmp_path / "output", {path: recording(path) for path in (FIRST, SECOND, THIRD)}
     )
@@ -133,8 +141,7 @@ def test_a_library_that_may_not_be_written_can_be_read(root: Path, become: Becom
 
 @as_anyone
 def test_no_library_is_begun_where_nothing_may_be_written(tmp_path: Path, become: Become) -> None:
-    for folder in (tmp_path, tmp_path.parent):
-        folder.chmod(0o755)
+    let_others_in(tmp_path)
     root = write_tree(tmp_path / "output", {path: recording(path) for path in (SECOND, THIRD)})
     give(root, SOMEBODY)
     before = read_tree(root)

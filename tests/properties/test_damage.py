@@ -38,9 +38,9 @@ open_library = functools.partial(FileManager, clock=Clock(), min_free_bytes=0)
 Damage = Callable[[bytes, int], bytes]
 
 EVERY_POINT = os.environ.get("EVERY_POINT") == "1"
-STEP = 1 if EVERY_POINT else 23
+STEP = 1 if EVERY_POINT else 41
 """From one byte to the next that is tried, where trying one takes long."""
-SHORT_STEP = 1 if EVERY_POINT else 3
+SHORT_STEP = 1 if EVERY_POINT else 7
 """The same, where it does not."""
 
 

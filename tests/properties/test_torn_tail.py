@@ -27,8 +27,9 @@ from tests.trees import Clock, copy_recordings, outputs, recording, write_tree
 
 SECTOR = 512
 CLOSING = b"\n]}\n"
-IMAGES_WITH_INDEX = 1200
-IMAGES_WITHOUT = 345
+EVERY_POINT = os.environ.get("EVERY_POINT") == "1"
+IMAGES_WITH_INDEX = 1200 if EVERY_POINT else 300
+IMAGES_WITHOUT = 345 if EVERY_POINT else 100
 WHOLE_IMAGES = 40
 """Images that go the whole way of a job, files and all."""
 

@@ -28,7 +28,7 @@ def get_file(api: FileManagerAPI, file_id: str) -> Json:
 def get_content(api: FileManagerAPI, file_id: str, download: str) -> Response:
     """Return the bytes of one file."""
     content = api.manager.get_content(file_id)
-    return send(api.manager.settings.output_dir, content, as_download=download == "1")
+    return send(api.manager.settings, content, as_download=download == "1")
 
 
 def get_file_history(api: FileManagerAPI, file_id: str) -> Json:
@@ -38,7 +38,7 @@ def get_file_history(api: FileManagerAPI, file_id: str) -> Json:
 
 def view(api: FileManagerAPI, **asked: Any) -> Response:
     """Return the bytes for which a name of ComfyUI's stands, as ComfyUI's own ``/view`` does."""
-    return send(api.manager.settings.output_dir, api.manager.find_content(**asked))
+    return send(api.manager.settings, api.manager.find_content(**asked))
 
 
 ROUTES: Final = (

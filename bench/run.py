@@ -1,15 +1,17 @@
 """Measure what the library costs, as ratios of two things timed in turn in one run.
 
-``python bench/run.py [--jobs 50000]`` prints six: a job in a large library against one in an empty one, a job
+``python bench/run.py [--jobs 50000]`` prints ten: a job in a large library against one in an empty one, a job
 against the bare system calls that its promises need, a reply against a bare Flask route that
-has it at hand, choosing what a cleanup takes in a large library against one of a tenth (for each job), and moving
-to the trash and migrating a file against the bare system calls.
+has it at hand, choosing what a cleanup takes in a large library against one of a tenth (for each job), moving
+to the trash and migrating a file against the bare system calls, and the last page of a list of everything against
+the first one, in four orders and choices.
 Absolute times depend on the disk and on what else the machine does; the ratios much less.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import hashlib
 import os
 import shutil
@@ -25,11 +27,19 @@ from flask.testing import FlaskClient
 
 from flask_comfy_files import FileManager, add_file_manager_routes
 from flask_comfy_files.core.catalog.catalog import Catalog
+from flask_comfy_files.core.listing import MOST_LISTED
 
 FILES_PER_JOB = 4
 FILE_BYTES = 75_000
 ROUNDS = 60
 MANY = 100
+LISTS = (
+    {"sort": "created_at"},
+    {"sort": "-file_size"},
+    {"sort": "path"},
+    {"sort": "created_at", "project": "project_7"},
+)
+"""What is listed of the large library, from its first page to its last."""
 
 
 def main() -> None:
@@ -46,6 +56,10 @@ def main() -> None:
         report("organize a job / hash, sync and rename alone", ours, bare)
         reply, bare = in_turn(*replying(small))
         report("GET a job / a bare route with jsonify of the same", reply, bare)
+        for asked in LISTS:
+            last, first = in_turn(*paging(large, asked))
+            words = ", ".join(f"{name}={word}" for name, word in asked.items())
+            report(f"the last page of files / the first, {words}", last, first)
     with library() as tenth, library() as large:
         fill(tenth, jobs // 10)
         fill(large, jobs)
@@ -180,6 +194,25 @@ def replying(root: Path) -> tuple[Callable[[], float], Callable[[], float]]:
 
     ours = getting(app.test_client(), "/api/files/jobs/reply")
     return ours, getting(bare.test_client(), "/reply")
+
+
+def paging(root: Path, asked: dict[str, str]) -> list[Callable[[], float]]:
+    """Return measurements of the last full page of a list, and of its first one."""
+    manager = FileManager(root)
+    ask = functools.partial(manager.list_files, limit=MOST_LISTED, **asked)
+    cursors: list[str | None] = [None]
+    while (cursor := ask(cursor=cursors[-1]).next_cursor) is not None:
+        cursors.append(cursor)
+
+    def getting(cursor: str | None) -> Callable[[], float]:
+        def measure() -> float:
+            start = time.perf_counter()
+            ask(cursor=cursor)
+            return time.perf_counter() - start
+
+        return measure
+
+    return [getting(cursors[-2]), getting(None)]
 
 
 def choosing(root: Path, jobs: int) -> Callable[[], float]:

@@ -64,13 +64,29 @@ class FileManagerAPI:
         """Organize the jobs that are pending; see ``FileManager.retry_pending_jobs``."""
         return self._as_json(self.manager.retry_pending_jobs())
 
-    def get_job_files_api(self, job_id: str) -> Json:
-        """Return a job with its files."""
-        return self._as_json(self.manager.get_job_files(job_id))
+    def get_job_files_api(
+        self, job_id: str, *, limit: int | None = None, cursor: str | None = None
+    ) -> Json:
+        """Return a job with its files, all or a page of them; see ``FileManager.get_job_files``."""
+        return self._as_json(self.manager.get_job_files(job_id, limit=limit, cursor=cursor))
 
-    def get_project_files_api(self, project_id: str) -> Json:
-        """Return a project with its jobs and their files."""
-        return self._as_json(self.manager.get_project_files(project_id))
+    def get_project_files_api(
+        self, project_id: str, *, limit: int | None = None, cursor: str | None = None
+    ) -> Json:
+        """Return a project with its files, all or a page of them; see ``FileManager.get_project_files``."""
+        return self._as_json(self.manager.get_project_files(project_id, limit=limit, cursor=cursor))
+
+    def list_files_api(self, **asked: Any) -> Json:
+        """Return a page of files; the keywords are those of ``FileManager.list_files``."""
+        return self._as_json(self.manager.list_files(**asked))
+
+    def list_jobs_api(self, **asked: Any) -> Json:
+        """Return a page of jobs; the keywords are those of ``FileManager.list_jobs``."""
+        return self._as_json(self.manager.list_jobs(**asked))
+
+    def list_projects_api(self, **asked: Any) -> Json:
+        """Return a page of projects; the keywords are those of ``FileManager.list_projects``."""
+        return self._as_json(self.manager.list_projects(**asked))
 
     def get_file_api(self, file_id_or_path: str) -> Json:
         """Return one file's record."""

@@ -76,6 +76,7 @@ def test_importing_the_package_does_nothing_but_define_names() -> None:
     assert python("-c", code) == "1\n"
 
 
+PART = ", *, limit=None, cursor=None)"
 ORGANIZE = "(self, job_id, project_id=None, *, prompt_id=None, files=None)"
 
 
@@ -84,15 +85,15 @@ ORGANIZE = "(self, job_id, project_id=None, *, prompt_id=None, files=None)"
     [
         (FileManager.organize_output, ORGANIZE),
         (FileManager.complete_job, ORGANIZE),
-        (FileManager.get_job_files, "(self, job_id)"),
-        (FileManager.get_project_files, "(self, project_id)"),
+        (FileManager.get_job_files, f"(self, job_id{PART}"),
+        (FileManager.get_project_files, f"(self, project_id{PART}"),
         (FileManager.get_file_metadata, "(self, file_id_or_path)"),
         (FileManager.get_project_summary, "(self, project_id)"),
         (FileManager.get_system_stats, "(self)"),
         (FileManagerAPI.__init__, "(self, manager=None)"),
         (FileManagerAPI.organize_job_files, ORGANIZE),
-        (FileManagerAPI.get_job_files_api, "(self, job_id)"),
-        (FileManagerAPI.get_project_files_api, "(self, project_id)"),
+        (FileManagerAPI.get_job_files_api, f"(self, job_id{PART}"),
+        (FileManagerAPI.get_project_files_api, f"(self, project_id{PART}"),
         (FileManagerAPI.get_system_status_api, "(self)"),
     ],
     ids=lambda value: getattr(value, "__qualname__", ""),

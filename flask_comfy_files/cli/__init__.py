@@ -9,6 +9,7 @@ from flask_comfy_files.cli import (
     deleting,
     delivering,
     exchanging,
+    listing,
     migrating,
     organizing,
     tasking,
@@ -23,6 +24,7 @@ def files_group(api: FileManagerAPI) -> click.Group:
     group = click.Group("files", help="The library of ComfyUI's output.")
     for command in (
         *organizing.commands(api),
+        *listing.commands(api),
         *migrating.commands(api),
         *verifying.commands(api),
         *deleting.commands(api),

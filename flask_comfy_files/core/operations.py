@@ -99,17 +99,6 @@ def require_kind(kind: object) -> str | None:
     raise InvalidInputError("kind", kind, "is no kind of operation")
 
 
-def require_limit(limit: object, most: int) -> int:
-    """Return how many things to answer at once.
-
-    Raises:
-        InvalidInputError: It is no whole number from 1 to ``most``.
-    """
-    if isinstance(limit, bool) or not isinstance(limit, int) or not 1 <= limit <= most:
-        raise InvalidInputError("limit", limit, f"is not a whole number from 1 to {most}")
-    return limit
-
-
 def require_cursor(cursor: object) -> tuple[int, str] | None:
     """Return what a cursor says.
 

@@ -148,8 +148,9 @@ def file_from_stored(stored: Mapping[str, Any], file_path: str) -> FileRecord:
 class JobRecord:
     """A job with its files, in the order in which they were organized.
 
-    ``total_size`` counts bytes; ``reason`` says why a known job has no files, or fewer than it may
-    yet get.
+    ``file_count`` and ``total_size``, in bytes, are those of the whole job, also where ``files`` are only some of
+    them and ``next_cursor`` leads to more. ``reason`` says why a known job has no files, or fewer than it may yet
+    get.
     """
 
     job_id: str
@@ -162,6 +163,7 @@ class JobRecord:
     tags: tuple[str, ...] = ()
     runs: tuple[Mapping[str, Any], ...] = ()
     reason: str | None = None
+    next_cursor: str | None = None
 
     def __iter__(self) -> Iterator[FileRecord]:
         """Iterate over the job's files."""
@@ -184,13 +186,19 @@ class JobSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProjectRecord:
-    """A project with its jobs and all their files, oldest first; sizes in bytes."""
+    """A project with its jobs and all their files, oldest first; sizes in bytes.
+
+    ``job_count``, ``file_count`` and ``total_size`` are those of the whole project. Where ``files`` are only some
+    of them, ``jobs`` are those to which these belong, and ``next_cursor`` leads to more.
+    """
 
     project_id: str
     jobs: tuple[JobSummary, ...]
     files: tuple[FileRecord, ...]
+    job_count: int
     file_count: int
     total_size: int
+    next_cursor: str | None = None
 
     def __iter__(self) -> Iterator[FileRecord]:
         """Iterate over the project's files."""

@@ -79,11 +79,11 @@ def _add_last_route(state: BlueprintSetupState, settings: Settings) -> None:
     """Answer everything under the prefix that no route of ours, or of the host, takes."""
     prefix = settings.url_prefix
     routes = below_prefix(settings)
-    ours = Map([Rule(route.rule or "/", endpoint="", methods=[route.method]) for route in routes])
+    ours = Map([Rule(prefix + route.rule, endpoint="", methods=[route.method]) for route in routes])
     taken = ours.bind("")
 
-    def refuse(rest: str = "") -> NoReturn:
-        allowed = list(taken.allowed_methods(f"/{rest}"))
+    def refuse(**_rest: str) -> NoReturn:
+        allowed = list(taken.allowed_methods(request.path))
         if allowed:
             raise MethodNotAllowed([*allowed, "OPTIONS"])
         raise NotFound("There is nothing at this address.")

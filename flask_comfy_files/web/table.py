@@ -15,6 +15,7 @@ from flask_comfy_files.web.routes import (
     files,
     jobs,
     keeping,
+    listing,
     migrating,
     operating,
     system,
@@ -51,6 +52,7 @@ def get_description(api: FileManagerAPI) -> dict[str, Any]:
 
 
 ROUTES: Final = (
+    *listing.ROUTES,
     *jobs.ROUTES,
     *migrating.ROUTES,
     *keeping.ROUTES,

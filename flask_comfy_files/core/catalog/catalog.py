@@ -100,14 +100,16 @@ class Catalog:
                 require_root(self._root)
                 memory = index.MemoryIndex()
                 stack.callback(memory.close)
-                yield Reader(self._root, stack.enter_context(memory.reading()), None)
+                connection = stack.enter_context(memory.reading())
+                index.finish(connection)  # what is asked of it may name the indexes
+                yield Reader(self._root, connection, None)
                 return
             header = document.read_header(descriptor)
-            connection = self._usable_index(stack, descriptor, header)
-            if connection is None:
+            usable = self._usable_index(stack, descriptor, header)
+            if usable is None:
                 self._require_all_seen(Session(descriptor, header, 0, 0))
-                connection = stack.enter_context(self._unindexed.reading(descriptor, header))
-            yield Reader(self._root, connection, descriptor)
+                usable = stack.enter_context(self._unindexed.reading(descriptor, header))
+            yield Reader(self._root, usable, descriptor)
 
     def _find_document(self, stack: contextlib.ExitStack) -> int | None:
         """Open the document; ``None`` where there is none because no library was begun yet.

@@ -14,6 +14,7 @@ from flask_comfy_files.core.layout import DOCUMENT, INDEX
 
 _TABLES: Final = {
     "jobs": ("jobs", ("job_id",)),
+    "job_tags": ("job_tags", ("tag", "job_id")),
     "projects": ("projects", ("project_id",)),
     # Numbers that have come down to nothing may have a row or none.
     "types": (

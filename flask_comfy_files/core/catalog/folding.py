@@ -11,6 +11,7 @@ from typing import Any
 from flask_comfy_files.core.catalog import operations, trashing
 from flask_comfy_files.core.catalog.counting import Counted
 from flask_comfy_files.core.catalog.document import Change, Line
+from flask_comfy_files.core.catalog.job_state import merged, read_state, write_state
 from flask_comfy_files.core.layout import comparable
 from flask_comfy_files.core.records import Evidence, microseconds
 
@@ -66,11 +67,12 @@ def _fold_files(connection: sqlite3.Connection, line: Line, counted: Counted) ->
     if twins:
         trashing.recount_with(connection, twins)
     connection.executemany(
-        "INSERT INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO files VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [
             (
                 stored["file_id"],
                 job_id,
+                stored["project_id"],
                 os.fsencode(stored["path"]),
                 os.fsencode(stored["original_path"]),
                 stored["prompt_id"],
@@ -93,14 +95,16 @@ def _fold_files(connection: sqlite3.Connection, line: Line, counted: Counted) ->
 def _begin_job(connection: sqlite3.Connection, change: Change, counted: Counted) -> None:
     """Take in a job; its line names its files whole, so those of an earlier line give way."""
     job_id, project_id = change["job_id"], change["project_id"]
+    created_at = change.get("created_at", change["operation"]["at"])
     added = connection.execute(
-        "INSERT INTO jobs (job_id, comparable, project_id, created_at) VALUES (?, ?, ?, ?)"
-        " ON CONFLICT DO NOTHING",
+        "INSERT INTO jobs (job_id, comparable, project_id, created_at, created_us)"
+        " VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
         (
             job_id,
             comparable(job_id),
             project_id,
-            change.get("created_at", change["operation"]["at"]),
+            created_at,
+            microseconds(created_at),
         ),
     )
     if added.rowcount:
@@ -216,29 +220,7 @@ def _counted_size(stored: Mapping[str, Any]) -> int:
     return 0 if stored.get("same_file_as") else int(stored["file_size"])
 
 
-def _set_state(connection: sqlite3.Connection, job_id: str, state: Mapping[str, Any]) -> None:
-    row = (
-        state
-        and connection.execute("SELECT state FROM jobs WHERE job_id = ?", (job_id,)).fetchone()
-    )
-    if not row:
-        return
-    after = _merged(json.loads(row[0]), state)
-    connection.execute(
-        "UPDATE jobs SET state = ?, is_pending = ? WHERE job_id = ?",
-        (json.dumps(after), bool(after.get("pending")), job_id),
-    )
-
-
-def _merged(before: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an object as a merge patch changes it (RFC 7396): by key and in depth, and null removes."""
-    after = dict(before)
-    for key, value in patch.items():
-        if value is None:
-            after.pop(key, None)
-        elif isinstance(value, Mapping):
-            inside = after.get(key)
-            after[key] = _merged(inside if isinstance(inside, Mapping) else {}, value)
-        else:
-            after[key] = value
-    return after
+def _set_state(connection: sqlite3.Connection, job_id: str, patch: Mapping[str, Any]) -> None:
+    if patch:
+        before = read_state(connection, job_id)
+        write_state(connection, job_id, merged(before, patch), before)

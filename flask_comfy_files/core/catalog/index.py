@@ -15,17 +15,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from flask_comfy_files.core.catalog import operations
+from flask_comfy_files.core.catalog import listing, operations, trashing
 from flask_comfy_files.core.catalog.document import Header
 from flask_comfy_files.core.errors import StorageError
 from flask_comfy_files.core.layout import INDEX
 
-VERSION: Final = 5
+VERSION: Final = 6
 _BUSY_TIMEOUT_S: Final = 5.0
 
 _COLUMNS: Final = """
     file_id TEXT NOT NULL UNIQUE,
     job_id TEXT,
+    project_id TEXT,
     path BLOB NOT NULL,
     original_path BLOB NOT NULL,
     prompt_id TEXT,
@@ -51,6 +52,7 @@ CREATE TABLE jobs (
     comparable TEXT UNIQUE,
     project_id TEXT,
     created_at TEXT,
+    created_us INTEGER,
     operation_id TEXT,
     file_count INTEGER NOT NULL DEFAULT 0,
     total_size INTEGER NOT NULL DEFAULT 0,
@@ -58,10 +60,11 @@ CREATE TABLE jobs (
     newest_us INTEGER,
     seq INTEGER NOT NULL DEFAULT 0,
     state TEXT NOT NULL DEFAULT '{{}}',
-    is_pending INTEGER NOT NULL DEFAULT 0
+    is_pending INTEGER NOT NULL DEFAULT 0,
+    is_pinned INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
-CREATE INDEX jobs_of_project ON jobs (project_id, created_at, job_id);
 CREATE INDEX pending_jobs ON jobs (job_id) WHERE is_pending;
+CREATE TABLE job_tags (tag TEXT, job_id TEXT, PRIMARY KEY (tag, job_id)) WITHOUT ROWID;
 CREATE TABLE projects (
     project_id TEXT PRIMARY KEY,
     comparable TEXT UNIQUE,
@@ -99,13 +102,13 @@ CREATE INDEX trashed_sharing ON trashed (same_file_as) WHERE same_file_as IS NOT
 {operations.SCHEMA}"""
 
 # Made after the rows of a whole document are in: sorting once is several times faster than keeping order.
-_FILE_INDEXES: Final = f"""
+_INDEXES: Final = f"""
 CREATE UNIQUE INDEX IF NOT EXISTS files_by_path ON files (path);
-CREATE INDEX IF NOT EXISTS files_of_job ON files (job_id);
+{trashing.FILES_OF_JOB};
 CREATE INDEX IF NOT EXISTS files_by_original_path ON files (original_path);
 CREATE INDEX IF NOT EXISTS files_sharing ON files (same_file_as) WHERE same_file_as IS NOT NULL;
 CREATE INDEX IF NOT EXISTS single_files ON files (original_path) WHERE is_single;
-{operations.INDEXES}"""
+{listing.INDEXES}{operations.INDEXES}"""
 
 
 def is_failure_of_index(error: StorageError) -> bool:
@@ -296,7 +299,7 @@ def _connect(path: str, mode: str) -> sqlite3.Connection:
 
 def finish(connection: sqlite3.Connection) -> None:
     """Make a new index quick to ask, once the lines of its document are in."""
-    for statement in filter(str.strip, _FILE_INDEXES.split(";")):
+    for statement in filter(str.strip, _INDEXES.split(";")):
         connection.execute(statement)
 
 

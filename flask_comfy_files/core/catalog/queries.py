@@ -84,7 +84,7 @@ def find_job(connection: sqlite3.Connection, job_id: str) -> JobRow | None:
 
 def jobs_of_project(connection: sqlite3.Connection, project_id: str) -> list[JobRow]:
     """Return a project's jobs, oldest first."""
-    query = f"SELECT {_JOB_COLUMNS} FROM jobs WHERE project_id = ? ORDER BY created_at, job_id"
+    query = f"SELECT {_JOB_COLUMNS} FROM jobs WHERE project_id = ? ORDER BY created_us, job_id"
     return [_job_row(row) for row in connection.execute(query, (project_id,))]
 
 

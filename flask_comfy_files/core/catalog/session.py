@@ -16,6 +16,7 @@ from flask_comfy_files.core.catalog import (
     document,
     folding,
     index,
+    listing,
     operations,
     predecessors,
     queries,
@@ -25,10 +26,12 @@ from flask_comfy_files.core.catalog.compaction import Compacted
 from flask_comfy_files.core.catalog.comparison import Discrepancy, IsLate
 from flask_comfy_files.core.catalog.document import Change, Header, Line
 from flask_comfy_files.core.catalog.index import Mark
+from flask_comfy_files.core.catalog.listing import Key, Question
 from flask_comfy_files.core.catalog.operations import OperationRow
 from flask_comfy_files.core.catalog.queries import AgeRow, FileRow, JobRow, Totals, TrashRow
 from flask_comfy_files.core.errors import DocumentDamagedError
 from flask_comfy_files.core.layout import DOCUMENT, file_path
+from flask_comfy_files.core.pages import ListedJob, ListedProject
 from flask_comfy_files.core.records import FileRecord, Tally, file_from_stored
 
 _TAIL_BYTES: Final = 32
@@ -124,6 +127,22 @@ class Reader:
     def files_of_job(self, job_id: str) -> tuple[FileRecord, ...]:
         """Return a job's files in the order in which they were organized."""
         return self._records(queries.files_of_job(self._connection, job_id))
+
+    def list_files(self, question: Question) -> tuple[tuple[FileRecord, ...], Key | None]:
+        """Return a page of files, and the key behind which there may be more."""
+        found, behind = listing.files(self._connection, question)
+        # In the order of the document, so that a line is read once however its files are sorted.
+        rows = sorted((row for _, row in found), key=lambda row: (row.offset, row.ordinal))
+        records = {record.file_id: record for record in self._records(rows)}
+        return tuple(records[file_id] for file_id, _ in found), behind
+
+    def list_jobs(self, question: Question) -> tuple[tuple[ListedJob, ...], Key | None]:
+        """Return a page of jobs, and the key behind which there may be more."""
+        return listing.jobs(self._connection, question)
+
+    def list_projects(self, question: Question) -> tuple[tuple[ListedProject, ...], Key | None]:
+        """Return a page of projects, and the key behind which there may be more."""
+        return listing.projects(self._connection, question)
 
     def find_file(self, key: str) -> FileRecord | None:
         """Return a file by its id or its path."""

@@ -9,14 +9,17 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 from flask_comfy_files.core.catalog.counting import Counted
 from flask_comfy_files.core.catalog.document import Change
+from flask_comfy_files.core.catalog.job_state import forget_tags, merged, read_state, write_state
 from flask_comfy_files.core.layout import comparable
 from flask_comfy_files.core.records import microseconds
 
-_OF_JOB = "CREATE INDEX IF NOT EXISTS files_of_job ON files (job_id)"
+FILES_OF_JOB: Final = (
+    "CREATE INDEX IF NOT EXISTS files_of_job ON files (job_id, created_us, file_id)"
+)
 """Not there while a whole document is taken in; without it each deletion would look at every file."""
 
 _RECOUNT = (
@@ -36,7 +39,7 @@ _RECOUNT_ENTRY = (
 
 def trash(connection: sqlite3.Connection, change: Change, counted: Counted) -> None:
     """Take a job's rows out, but for the files that are kept; a job that keeps none is known no more."""
-    connection.execute(_OF_JOB)
+    connection.execute(FILES_OF_JOB)
     job_id, facts = change["job_id"], change["trash"]
     project_id, created_at, operation_id, state = connection.execute(
         "SELECT project_id, created_at, operation_id, state FROM jobs WHERE job_id = ?", (job_id,)
@@ -67,12 +70,13 @@ def trash(connection: sqlite3.Connection, change: Change, counted: Counted) -> N
         connection.execute(_RECOUNT, (job_id,))
     else:
         connection.execute("DELETE FROM jobs WHERE job_id = ?", (job_id,))
+        forget_tags(connection, job_id, job["state"])
         counted.add_jobs(project_id, -1)
 
 
 def restore(connection: sqlite3.Connection, change: Change, counted: Counted) -> None:
     """Put a job's rows back; where the job's id is in use again, beside those that it has."""
-    connection.execute(_OF_JOB)
+    connection.execute(FILES_OF_JOB)
     job_id, entry = change["job_id"], change["restore"]["entry"]
     row = connection.execute(
         "DELETE FROM trash WHERE job_id = ? AND entry = ? RETURNING project_id, job",
@@ -80,26 +84,25 @@ def restore(connection: sqlite3.Connection, change: Change, counted: Counted) ->
     ).fetchone()
     project_id, job = row[0], json.loads(row[1])
     added = connection.execute(
-        "INSERT INTO jobs (job_id, comparable, project_id, created_at, operation_id, state, is_pending)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        "INSERT INTO jobs (job_id, comparable, project_id, created_at, created_us, operation_id)"
+        " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
         (
             job_id,
             comparable(job_id),
             project_id,
             job["created_at"],
+            microseconds(job["created_at"]),
             job["operation_id"],
-            json.dumps(job["state"]),
-            bool(job["state"].get("pending")),
         ),
     )
     if added.rowcount:
         counted.add_jobs(project_id, 1)
-    else:
-        # What is said of the job by now holds; what only the deleted one had comes back.
-        connection.execute(
-            "UPDATE jobs SET state = json_patch(json_remove(?, '$.reason'), state) WHERE job_id = ?",
-            (json.dumps(job["state"]), job_id),
-        )
+    # What is said of the job by now holds; what only the deleted one had comes back.
+    state = read_state(connection, job_id)
+    deleted = {
+        key: value for key, value in job["state"].items() if added.rowcount or key != "reason"
+    }
+    write_state(connection, job_id, merged(deleted, state), state)
     columns = ", ".join(row[1] for row in connection.execute("PRAGMA table_info(files)"))
     connection.execute(
         f"INSERT INTO files ({columns}) SELECT {columns} FROM trashed"

@@ -9,6 +9,7 @@ from flask_comfy_files.core.manager.delivering import Delivering
 from flask_comfy_files.core.manager.exchanging import Exchanging
 from flask_comfy_files.core.manager.jobs import Jobs
 from flask_comfy_files.core.manager.keeping import Keeping
+from flask_comfy_files.core.manager.listing import Listing
 from flask_comfy_files.core.manager.migrating import Migrating
 from flask_comfy_files.core.manager.operating import Operating
 from flask_comfy_files.core.manager.tasking import Tasking
@@ -22,6 +23,7 @@ class FileManager(
     Exchanging,
     Jobs,
     Keeping,
+    Listing,
     Migrating,
     Operating,
     Tasking,

@@ -18,6 +18,7 @@ from flask_comfy_files.core.errors import (
     RecordNotFoundError,
 )
 from flask_comfy_files.core.layout import require_identifier
+from flask_comfy_files.core.listing import files_of
 from flask_comfy_files.core.manager.base import Base
 from flask_comfy_files.core.manager.observing import operation
 from flask_comfy_files.core.records import (
@@ -122,16 +123,23 @@ class Jobs(Base):
         ]
         return self._completion.retry(waiting)
 
-    def get_job_files(self, job_id: str) -> JobRecord:
+    def get_job_files(
+        self, job_id: str, *, limit: int | None = None, cursor: str | None = None
+    ) -> JobRecord:
         """Return a job with its files, in the order in which they were organized.
+
+        With ``limit``, a job of more files is answered a page at a time, by ``created_at`` and then by id;
+        ``cursor`` is the ``next_cursor`` of the page before.
 
         Raises:
             InvalidIdentifierError: No job can have such an id.
+            InvalidInputError: ``limit`` is no whole number from 1 to 1000, or ``cursor`` none of this job.
             JobNotFoundError: It is not known; ``JobTrashedError`` where it rests in the trash.
         """
         require_identifier("job_id", job_id)
+        part = files_of(job_id=job_id, limit=limit, cursor=cursor)
         with self._reading() as reader:
-            job = summaries.find_job_record(reader, job_id)
+            job = summaries.find_job_record(reader, job_id, part)
             if job is None:
                 raise self._deletion.why_not_known(reader, job_id)
             return job
@@ -159,16 +167,23 @@ class Jobs(Base):
             )
         return self.get_job_files(job_id)
 
-    def get_project_files(self, project_id: str) -> ProjectRecord:
+    def get_project_files(
+        self, project_id: str, *, limit: int | None = None, cursor: str | None = None
+    ) -> ProjectRecord:
         """Return a project with its jobs and all their files, oldest job first.
+
+        With ``limit``, a project of more files or jobs is answered a page at a time: its files by ``created_at``
+        and then by id, and the jobs to which these belong. ``cursor`` is the ``next_cursor`` of the page before.
 
         Raises:
             InvalidIdentifierError: No project can have such an id.
+            InvalidInputError: ``limit`` is no whole number from 1 to 1000, or ``cursor`` none of this project.
             ProjectNotFoundError: It is not known.
         """
         require_identifier("project_id", project_id)
+        part = files_of(project_id=project_id, limit=limit, cursor=cursor)
         with self._reading() as reader:
-            return summaries.project_record(reader, project_id)
+            return summaries.project_record(reader, project_id, part)
 
     def get_project_summary(self, project_id: str) -> ProjectSummary:
         """Return a project in numbers.

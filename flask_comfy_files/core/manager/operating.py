@@ -11,6 +11,7 @@ from flask_comfy_files.core.operations import (
     OperationList,
     OperationRecord,
 )
+from flask_comfy_files.core.paging import require_limit
 from flask_comfy_files.core.undoing import Progress
 from flask_comfy_files.core.undone import UndoReport
 
@@ -30,7 +31,7 @@ class Operating(Base):
                 none.
         """
         wanted = operations.require_kind(kind)
-        number = operations.require_limit(limit, MOST_OPERATIONS)
+        number = require_limit(limit, MOST_OPERATIONS)
         before = operations.require_cursor(cursor)
         with self._reading() as reader:
             return operations.list_operations(self._root, reader, wanted, number, before)
@@ -44,7 +45,7 @@ class Operating(Base):
             OperationNotFoundError: It is not known.
             InvalidInputError: ``limit`` is no whole number from 1 to 1000, or ``cursor`` is none.
         """
-        number = operations.require_limit(limit, MOST_CHANGES)
+        number = require_limit(limit, MOST_CHANGES)
         behind = operations.require_cursor(cursor)
         with self._reading() as reader:
             row = operations.require_operation(reader, operation_id)

@@ -6,6 +6,7 @@ import functools
 import json
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import fields
 from http import HTTPStatus
 from importlib.metadata import version
 from typing import Any, Final
@@ -52,6 +53,12 @@ _ACCESS: Final = {
     Action.DESTROY: "Access: `destroy`, for what nothing can undo.",
 }
 _ETAG: Final = {"ETag": {"description": "Changes with the answer.", "schema": {"type": "string"}}}
+_LINK: Final = {
+    "Link": {
+        "description": "Where there is a next page, its address (RFC 8288), relative to this one.",
+        "schema": {"type": "string"},
+    }
+}
 _LOCATION: Final = {
     "Location": {"description": "The address of the task.", "schema": {"type": "string"}}
 }
@@ -125,12 +132,18 @@ def _successes(route: Route) -> Json:
     if isinstance(route.answer, Bytes):
         return _answers_of_bytes(route.answer)
     is_asked = route.method == "GET"
-    answers = {"200": _answer(route.answer, route.summary, _ETAG if is_asked else {})}
+    headers = {**_ETAG, **_link_of(route.answer)} if is_asked else {}
+    answers = {"200": _answer(route.answer, route.summary, headers)}
     if is_asked:
         answers["304"] = {"description": "The client has this answer already.", "headers": _ETAG}
     if isinstance(route.view, Outlasting) or (route.answer is TaskRecord and not is_asked):
         answers["202"] = _answer(TaskRecord, "It takes longer, and is a task now.", _LOCATION)
     return answers
+
+
+def _link_of(record: type[Any]) -> Json:
+    """Return the header of an answer that may be one of several pages."""
+    return _LINK if "next_cursor" in {entry.name for entry in fields(record)} else {}
 
 
 def _answer(record: type[Any], text: str, headers: Json) -> Json:

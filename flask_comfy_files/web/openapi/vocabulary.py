@@ -90,6 +90,7 @@ WORDS: Final[Mapping[str, Word]] = {
     # Jobs, projects and lists of them
     "files": Word("The records of the files, or what names them.", ["AnimateDiff_00001.mp4"]),
     "organized_files": Word("The records of all files that the job now has."),
+    "job_count": Word("How many jobs there are.", 1),
     "file_count": Word("How many files there are.", 1),
     "total_size": Word("Their bytes.", 1048576),
     "jobs": Word("The jobs.", [{"job_id": "clip_8", "files": ["AnimateDiff_00001.mp4"]}]),
@@ -221,6 +222,19 @@ WORDS: Final[Mapping[str, Word]] = {
     "leave_unmatched": Word("Whether what belongs to no job stays where it is.", False),
     "group_by": Word("By what is put together that nothing else attributes.", "workflow"),
     "limit": Word("How many to answer at most.", 50),
+    "sort": Word("What the list is sorted by; with - in front the other way round.", None),
+    "project": Word("Only those of this project.", "tokyo_debt_series"),
+    "job": Word("Only files of this job.", "clip_8"),
+    "since": Word(
+        "Only those of this time on: ISO 8601 with an offset or Z, or a date, which is its beginning in UTC.",
+        MOMENT,
+    ),
+    "until": Word("Only those before this time, which is itself excluded.", LATER),
+    "tag": Word("Only those of jobs with this tag.", "hero"),
+    "min_size": Word("Only those of at least so many bytes.", 1048576),
+    "q": Word(
+        "Only those with this text in a name, an id or a tag, in any case of letters.", "clip"
+    ),
 }
 
 NUMBERS: Final[Mapping[str, Word]] = {

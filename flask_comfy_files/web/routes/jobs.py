@@ -28,6 +28,7 @@ from flask_comfy_files.web.schemas.jobs import (
     OrganizeBody,
     UpdateBody,
 )
+from flask_comfy_files.web.schemas.listing import LoosePartQuery, PartQuery
 
 
 def delete_job(api: FileManagerAPI, job_id: str, permanent: str) -> Json:
@@ -90,8 +91,9 @@ ROUTES: Final = (
         action=Action.READ,
         summary="Get a job with its files.",
         view=FileManagerAPI.get_job_files_api,
+        query=PartQuery,
         answer=JobRecord,
-        errors=(errors.JobNotFoundError, errors.JobTrashedError),
+        errors=(errors.JobNotFoundError, errors.JobTrashedError, errors.InvalidInputError),
     ),
     Route(
         name="update_job",
@@ -138,8 +140,9 @@ ROUTES: Final = (
         action=Action.READ,
         summary="Get a project with its jobs and all their files.",
         view=FileManagerAPI.get_project_files_api,
+        query=PartQuery,
         answer=ProjectRecord,
-        errors=(errors.ProjectNotFoundError,),
+        errors=(errors.ProjectNotFoundError, errors.InvalidInputError),
     ),
 )
 
@@ -169,7 +172,7 @@ JOB_FILES: Final = Route(
     action=Action.READ,
     summary="Get a job with its files, beside the app's own job routes.",
     view=FileManagerAPI.get_job_files_api,
-    query=Loose,
+    query=LoosePartQuery,
     answer=JobRecord,
-    errors=(errors.JobNotFoundError, errors.JobTrashedError),
+    errors=(errors.JobNotFoundError, errors.JobTrashedError, errors.InvalidInputError),
 )

@@ -42,6 +42,8 @@ def answers(manager: FileManager) -> object:
         [manager.get_file_metadata(record.file_id) for record in records],
         [manager.get_file_metadata(record.path) for record in records],
         manager.get_pending_jobs(),
+        [manager.list_files(sort=sort, limit=3) for sort in ("created_at", "file_size", "path")],
+        [manager.list_files(project="tokyo"), manager.list_jobs(), manager.list_projects()],
         [
             getattr(manager.get_system_stats(), key)
             for key in ("total_files", "total_size", "projects", "jobs", "file_types")

@@ -12,7 +12,7 @@ from itertools import groupby
 from typing import Any
 
 from flask_comfy_files.core import durable
-from flask_comfy_files.core.catalog.session import Reader
+from flask_comfy_files.core.catalog.reader import Reader
 from flask_comfy_files.core.errors import (
     ConflictError,
     IdentifierCaseError,

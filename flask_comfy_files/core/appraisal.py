@@ -13,7 +13,7 @@ from flask_comfy_files.core import durable, inspection
 from flask_comfy_files.core.accession import Entry, Said, read_record
 from flask_comfy_files.core.allotment import Attributed, Kept
 from flask_comfy_files.core.attribution import Candidate
-from flask_comfy_files.core.catalog.session import Reader
+from flask_comfy_files.core.catalog.reader import Reader
 from flask_comfy_files.core.errors import InvalidInputError
 from flask_comfy_files.core.filing import Arrival
 from flask_comfy_files.core.inspection import Failure, Inspected

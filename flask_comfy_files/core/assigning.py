@@ -10,7 +10,8 @@ from typing import Any
 
 from flask_comfy_files.core import durable
 from flask_comfy_files.core.catalog.catalog import Catalog
-from flask_comfy_files.core.catalog.session import Reader, Writer
+from flask_comfy_files.core.catalog.reader import Reader
+from flask_comfy_files.core.catalog.session import Writer
 from flask_comfy_files.core.errors import ChecksumMismatchError
 from flask_comfy_files.core.examination import why_held
 from flask_comfy_files.core.filing import Filing, JobIdentity

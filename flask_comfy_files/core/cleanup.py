@@ -17,7 +17,7 @@ from flask_comfy_files.core import durable, looking, plans, trash
 from flask_comfy_files.core.accounting import Account
 from flask_comfy_files.core.catalog.catalog import Catalog
 from flask_comfy_files.core.catalog.queries import AgeRow, TrashRow
-from flask_comfy_files.core.catalog.session import Reader
+from flask_comfy_files.core.catalog.reader import Reader
 from flask_comfy_files.core.deletion import JOBS_AT_ONCE, Deletion, new_operation
 from flask_comfy_files.core.disposal import Purged, Trashed, trash_jobs
 from flask_comfy_files.core.errors import CleanupRunningError, PlanStaleError

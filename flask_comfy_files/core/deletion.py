@@ -12,7 +12,8 @@ from typing import Any, Final
 from flask_comfy_files.core import durable, trash
 from flask_comfy_files.core.catalog.catalog import Catalog
 from flask_comfy_files.core.catalog.queries import JobRow, TrashRow
-from flask_comfy_files.core.catalog.session import Reader, Writer
+from flask_comfy_files.core.catalog.reader import Reader
+from flask_comfy_files.core.catalog.session import Writer
 from flask_comfy_files.core.disposal import Purged, Restored, purge_jobs, restore_job, trash_jobs
 from flask_comfy_files.core.errors import (
     IdentifierCaseError,

@@ -14,7 +14,8 @@ from typing import Any
 from flask_comfy_files.core import durable, looking, trash
 from flask_comfy_files.core.catalog.document import Change, Line
 from flask_comfy_files.core.catalog.queries import TrashRow
-from flask_comfy_files.core.catalog.session import Reader, Writer
+from flask_comfy_files.core.catalog.reader import Reader
+from flask_comfy_files.core.catalog.session import Writer
 from flask_comfy_files.core.examination import Examined
 from flask_comfy_files.core.inspection import Failure
 from flask_comfy_files.core.layout import PROJECTS, TRASH, job_folder, split, trash_folder

@@ -13,7 +13,7 @@ from typing import Final
 
 from flask_comfy_files.core import attribution, durable, history, inspection
 from flask_comfy_files.core.attribution import Attribution, Candidate, NamedFile, Shared
-from flask_comfy_files.core.catalog.session import Reader
+from flask_comfy_files.core.catalog.reader import Reader
 from flask_comfy_files.core.comfyui import ComfyUI, Run, UnreachableError
 from flask_comfy_files.core.errors import (
     ComfyUIAnswerError,

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Final
 
 from flask_comfy_files.core import plans, tasks
-from flask_comfy_files.core.catalog.session import Reader
+from flask_comfy_files.core.catalog.reader import Reader
 from flask_comfy_files.core.metering import Totals
 from flask_comfy_files.core.records import DiskUsage, Health, PendingJob, Tally
 from flask_comfy_files.core.tasks import TaskState

@@ -12,7 +12,7 @@ from flask_comfy_files.core import tasks
 from flask_comfy_files.core.catalog.catalog import Catalog
 from flask_comfy_files.core.catalog.glance import glancing
 from flask_comfy_files.core.catalog.identity import require_root
-from flask_comfy_files.core.catalog.session import Reader
+from flask_comfy_files.core.catalog.reader import Reader
 from flask_comfy_files.core.errors import ComfyFilesError
 from flask_comfy_files.core.layout import IMPORT
 from flask_comfy_files.core.notes import read_note

@@ -27,7 +27,7 @@ from flask_comfy_files.core.carrying import alone, carry_out, keep_unchanged
 from flask_comfy_files.core.catalog import takeover
 from flask_comfy_files.core.catalog.catalog import Catalog
 from flask_comfy_files.core.catalog.identity import Identity, make_state_folder
-from flask_comfy_files.core.catalog.session import Reader
+from flask_comfy_files.core.catalog.reader import Reader
 from flask_comfy_files.core.errors import InvalidInputError
 from flask_comfy_files.core.layout import DOCUMENT, IMPORT, imported_document, is_imported_document
 from flask_comfy_files.core.notes import read_note, write_note

@@ -13,7 +13,7 @@ from typing import Any, Final
 from flask_comfy_files.core import durable, trash
 from flask_comfy_files.core.catalog.document import Change
 from flask_comfy_files.core.catalog.operations import OperationRow
-from flask_comfy_files.core.catalog.session import Reader
+from flask_comfy_files.core.catalog.reader import Reader
 from flask_comfy_files.core.disposal import Heirs
 from flask_comfy_files.core.examination import why_held
 from flask_comfy_files.core.inspection import Failure

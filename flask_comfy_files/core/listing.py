@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
 from flask_comfy_files.core.catalog.listing import Filters, Key, Order, Question
-from flask_comfy_files.core.catalog.session import Reader
+from flask_comfy_files.core.catalog.reader import Reader
 from flask_comfy_files.core.errors import InvalidInputError
 from flask_comfy_files.core.layout import require_identifier
 from flask_comfy_files.core.pages import FilesPage, JobsPage, ProjectsPage

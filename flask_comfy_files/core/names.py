@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from flask_comfy_files.core import durable
 from flask_comfy_files.core.attribution import COMFYUI_TYPES
-from flask_comfy_files.core.catalog.session import Reader
+from flask_comfy_files.core.catalog.reader import Reader
 from flask_comfy_files.core.errors import (
     AmbiguousNameError,
     InvalidInputError,

@@ -14,7 +14,7 @@ from typing import Any, Final
 from flask_comfy_files.core import durable, looking
 from flask_comfy_files.core.catalog.document import Change
 from flask_comfy_files.core.catalog.operations import OperationRow
-from flask_comfy_files.core.catalog.session import Reader
+from flask_comfy_files.core.catalog.reader import Reader
 from flask_comfy_files.core.errors import (
     ComfyFilesError,
     InvalidInputError,

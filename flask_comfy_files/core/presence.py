@@ -11,7 +11,7 @@ from typing import Final
 from flask_comfy_files.core import durable, looking
 from flask_comfy_files.core.catalog.catalog import Catalog
 from flask_comfy_files.core.catalog.identity import IF_RIGHT
-from flask_comfy_files.core.catalog.session import Reader
+from flask_comfy_files.core.catalog.reader import Reader
 from flask_comfy_files.core.errors import LibraryUnavailableError, LockTimeoutError
 from flask_comfy_files.core.layout import PROJECTS
 from flask_comfy_files.core.recovery import changing, reading

@@ -11,7 +11,8 @@ from typing import Any
 from flask_comfy_files.core import disposal, durable, reversal, trash
 from flask_comfy_files.core.catalog.catalog import Catalog
 from flask_comfy_files.core.catalog.document import Change, Line
-from flask_comfy_files.core.catalog.session import Reader, Writer
+from flask_comfy_files.core.catalog.reader import Reader
+from flask_comfy_files.core.catalog.session import Writer
 from flask_comfy_files.core.errors import (
     ChecksumMismatchError,
     ComfyFilesError,

@@ -11,7 +11,7 @@ from typing import Any, Final
 from flask_comfy_files.core import durable
 from flask_comfy_files.core.adoption import Adoption, adopted_records, inspect_paths
 from flask_comfy_files.core.auditing import is_at_home, why_absent
-from flask_comfy_files.core.catalog.session import Reader
+from flask_comfy_files.core.catalog.reader import Reader
 from flask_comfy_files.core.errors import ConflictError, InvalidIdentifierError
 from flask_comfy_files.core.findings import FindingKind
 from flask_comfy_files.core.inspection import Failure, Identity, Inspected

@@ -12,13 +12,14 @@ from typing import Any, Final
 from flask_comfy_files.core import durable, looking
 from flask_comfy_files.core.adoption import inspect_paths
 from flask_comfy_files.core.catalog.catalog import Catalog
+from flask_comfy_files.core.catalog.reader import Reader
 from flask_comfy_files.core.catalog.remembering import (
     Remembered,
     RememberedDeletion,
     RememberedFile,
     RememberedJob,
 )
-from flask_comfy_files.core.catalog.session import Reader, Writer
+from flask_comfy_files.core.catalog.session import Writer
 from flask_comfy_files.core.filing import Arrival, unowned_record
 from flask_comfy_files.core.inspection import Inspected
 from flask_comfy_files.core.layout import PROJECTS, job_folder, split

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 
 from flask_comfy_files.core import durable, tags
 from flask_comfy_files.core.attribution import Candidate
-from flask_comfy_files.core.catalog.session import Reader
+from flask_comfy_files.core.catalog.reader import Reader
 from flask_comfy_files.core.comfyui import Run, signature
 from flask_comfy_files.core.history import TOLERANCE, Verdict, judge, makers
 from flask_comfy_files.core.layout import split

@@ -13,7 +13,8 @@ from typing import Any
 
 from flask_comfy_files.core import durable, trash
 from flask_comfy_files.core.catalog.document import Change
-from flask_comfy_files.core.catalog.session import Reader, Writer
+from flask_comfy_files.core.catalog.reader import Reader
+from flask_comfy_files.core.catalog.session import Writer
 from flask_comfy_files.core.errors import ChecksumMismatchError
 from flask_comfy_files.core.inspection import Failure
 from flask_comfy_files.core.layout import LEGACY, PROJECTS, file_path, is_in, split

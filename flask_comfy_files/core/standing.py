@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from flask_comfy_files.core.catalog.session import Reader
+from flask_comfy_files.core.catalog.reader import Reader
 from flask_comfy_files.core.comfyui import Run
 from flask_comfy_files.core.errors import IdentifierCaseError, JobInOtherProjectError
 from flask_comfy_files.core.filing import Arrival

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from flask_comfy_files.core.catalog.queries import JobRow
-from flask_comfy_files.core.catalog.session import Reader
+from flask_comfy_files.core.catalog.reader import Reader
 from flask_comfy_files.core.errors import ProjectNotFoundError
 from flask_comfy_files.core.listing import Listing, files_page
 from flask_comfy_files.core.pages import FilesPage

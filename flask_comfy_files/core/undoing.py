@@ -17,7 +17,8 @@ from flask_comfy_files.core.catalog.catalog import Catalog
 from flask_comfy_files.core.catalog.document import Change
 from flask_comfy_files.core.catalog.operations import OperationRow
 from flask_comfy_files.core.catalog.queries import TrashRow
-from flask_comfy_files.core.catalog.session import Reader, Writer
+from flask_comfy_files.core.catalog.reader import Reader
+from flask_comfy_files.core.catalog.session import Writer
 from flask_comfy_files.core.deletion import new_operation, require_free
 from flask_comfy_files.core.disposal import first_deletion, restore_job, trash_jobs
 from flask_comfy_files.core.errors import (

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from flask_comfy_files.core.catalog.operations import OperationRow
-from flask_comfy_files.core.catalog.session import Reader
+from flask_comfy_files.core.catalog.reader import Reader
 from flask_comfy_files.core.records import LeftFile, Tally
 from flask_comfy_files.core.relocation import Move
 

@@ -22,7 +22,7 @@ from flask_comfy_files.core.auditing import Audit, Resting, Scrutiny, audit
 from flask_comfy_files.core.catalog.catalog import Catalog
 from flask_comfy_files.core.catalog.comparison import LateError
 from flask_comfy_files.core.catalog.index import is_failure_of_index
-from flask_comfy_files.core.catalog.session import Reader
+from flask_comfy_files.core.catalog.reader import Reader
 from flask_comfy_files.core.course import (
     Course,
     Key,

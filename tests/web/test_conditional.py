@@ -59,7 +59,7 @@ def test_the_address_of_the_next_page_stands_in_the_header_link(client: FlaskCli
     assert second.get_json()["operations"] != first.get_json()["operations"]
 
 
-@pytest.mark.parametrize("address", [JOB, f"{PREFIX}/status", f"{PREFIX}/trash"])
+@pytest.mark.parametrize("address", [JOB, "/api/jobs/batch/files", f"{PREFIX}/status"])
 def test_a_word_in_an_address_that_says_nothing_there_is_refused(
     client: FlaskClient, address: str
 ) -> None:

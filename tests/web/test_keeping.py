@@ -837,14 +837,20 @@ NO_DAYS = {
     "string": b'"30"',
     "empty-string": b'""',
     "fraction": b"1.5",
-    "whole-fraction": b"30.0",
-    "exponent": b"1e1",
     "negative": b"-1",
     "too-many": b"36501",
     "far-too-many": b"9" * 400,
     "list": b"[30]",
     "object": b'{"days": 30}',
 }
+
+
+@pytest.mark.parametrize("days", [b"30.0", b"3e1"])
+def test_a_whole_number_of_days_may_be_written_in_any_way_that_json_has(
+    client: FlaskClient, days: bytes
+) -> None:
+    rehearsal = post(client, CLEANUP, b'{"days": %s, "dry_run": true}' % days)
+    assert answer_of(rehearsal)["days"] == 30
 
 
 @pytest.mark.usefixtures("unchanged")

@@ -189,8 +189,3 @@ def test_without_a_limit_an_answer_has_a_thousand_files_at_most(
     page = answer_of(library.get(f"{PREFIX}/jobs/batch"))
     assert (len(page["files"]), page["file_count"]) == (3, 4)
     assert page["next_cursor"] is not None
-
-
-def test_a_host_may_have_words_of_its_own_beside_its_job(library: FlaskClient) -> None:
-    page = answer_of(library.get("/api/jobs/batch/files?verbose=1&limit=2"))
-    assert len(page["files"]) == 2

@@ -1,9 +1,8 @@
 """Document and index as one: questions are answered from the index, changes go to the document first.
 
-Readers take no lock. A change is made by the one holder of the library lock, in the order of
-``design``: the line is appended (it is the intent and the record in one), the caller moves the
-files, and then the index is moved past the line. Until then no reader sees it, and whoever opens
-the catalog for a change next is told of it as unfinished.
+Readers take no lock. A change is made by the one holder of the library lock: the line is appended (the intent
+and the record in one), the caller moves the files, and then the index is moved past the line. Until then no
+reader sees it, and whoever opens the catalog for a change next is told of it as unfinished.
 """
 
 from __future__ import annotations
@@ -19,16 +18,12 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from flask_comfy_files.core import durable, lock
-from flask_comfy_files.core.catalog import document, folding, index, rescue
+from flask_comfy_files.core.catalog import document, folding, identity, index, rescue
 from flask_comfy_files.core.catalog.document import Header, Line
-from flask_comfy_files.core.catalog.identity import (
-    Identity,
-    make_state_folder,
-    require_root,
-    unwritable,
-)
+from flask_comfy_files.core.catalog.identity import Identity, make_state_folder, require_root
 from flask_comfy_files.core.catalog.index import Mark
-from flask_comfy_files.core.catalog.session import Reader, Session, Writer
+from flask_comfy_files.core.catalog.reader import Reader
+from flask_comfy_files.core.catalog.session import Session, Writer
 from flask_comfy_files.core.catalog.unindexed import Unindexed
 from flask_comfy_files.core.errors import (
     ComfyFilesError,
@@ -98,8 +93,7 @@ class Catalog:
             descriptor = self._find_document(stack)
             if descriptor is None:
                 require_root(self._root)
-                memory = index.MemoryIndex()
-                stack.callback(memory.close)
+                memory = stack.enter_context(contextlib.closing(index.MemoryIndex()))
                 connection = stack.enter_context(memory.reading())
                 index.finish(connection)  # what is asked of it may name the indexes
                 yield Reader(self._root, connection, None)
@@ -221,7 +215,7 @@ class Catalog:
             except LockTimeoutError:
                 raise
             except OSError as error:
-                raise unwritable(LOCK, error) from error
+                raise identity.unwritable(LOCK, error) from error
             yield self._open_or_rebuild(stack)
 
     def _open_or_rebuild(self, stack: contextlib.ExitStack) -> Writer:
@@ -383,7 +377,7 @@ class Catalog:
         except LockTimeoutError:
             raise
         except OSError as error:
-            raise unwritable(STATE, error) from error
+            raise identity.unwritable(STATE, error) from error
 
     def mark_disk(self, writer: Writer) -> None:
         """Name the library on its disk; to be done before the first file is moved."""

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Iterator
 
 from flask_comfy_files.core.catalog import document, index
-from flask_comfy_files.core.catalog.session import Reader
+from flask_comfy_files.core.catalog.reader import Reader
 from flask_comfy_files.core.layout import INDEX, file_path
 
 

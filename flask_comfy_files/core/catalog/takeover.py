@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from flask_comfy_files.core import durable, lock
 from flask_comfy_files.core.catalog import document, index, older
 from flask_comfy_files.core.catalog.identity import Identity, make_state_folder, require_root
-from flask_comfy_files.core.catalog.session import Reader
+from flask_comfy_files.core.catalog.reader import Reader
 from flask_comfy_files.core.errors import ComfyFilesError, LibraryUnavailableError
 from flask_comfy_files.core.layout import DOCUMENT, LOCK, file_path
 

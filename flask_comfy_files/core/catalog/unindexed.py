@@ -13,7 +13,7 @@ import threading
 from flask_comfy_files.core import durable
 from flask_comfy_files.core.catalog import document, folding, index
 from flask_comfy_files.core.catalog.document import Change, Header, Line
-from flask_comfy_files.core.catalog.session import Reader
+from flask_comfy_files.core.catalog.reader import Reader
 
 
 class Unindexed:

@@ -15,7 +15,7 @@ from typing import Any, Protocol, Self, TypeVar
 from flask_comfy_files.config import Settings
 from flask_comfy_files.core.catalog.catalog import Catalog
 from flask_comfy_files.core.catalog.index import is_failure_of_index
-from flask_comfy_files.core.catalog.session import Reader
+from flask_comfy_files.core.catalog.reader import Reader
 from flask_comfy_files.core.cleanup import Cleanup, Retention
 from flask_comfy_files.core.comfyui import ComfyUI
 from flask_comfy_files.core.completion import Completion

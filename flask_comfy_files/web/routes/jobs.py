@@ -28,7 +28,7 @@ from flask_comfy_files.web.schemas.jobs import (
     OrganizeBody,
     UpdateBody,
 )
-from flask_comfy_files.web.schemas.listing import LoosePartQuery, PartQuery
+from flask_comfy_files.web.schemas.listing import PartQuery
 
 
 def delete_job(api: FileManagerAPI, job_id: str, permanent: str) -> Json:
@@ -172,7 +172,7 @@ JOB_FILES: Final = Route(
     action=Action.READ,
     summary="Get a job with its files, beside the app's own job routes.",
     view=FileManagerAPI.get_job_files_api,
-    query=LoosePartQuery,
+    query=PartQuery,
     answer=JobRecord,
     errors=(errors.JobNotFoundError, errors.JobTrashedError, errors.InvalidInputError),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from marshmallow import Schema, fields, validate
+from marshmallow import fields, validate
 
 from flask_comfy_files.core.listing import (
     FILE_SORTS,
@@ -18,7 +18,7 @@ from flask_comfy_files.core.listing import (
 )
 from flask_comfy_files.core.records import FileType
 from flask_comfy_files.web.schemas import forms
-from flask_comfy_files.web.schemas.base import Loose, Strict
+from flask_comfy_files.web.schemas.base import Strict
 
 _TIME: Final = {"anyOf": [{"format": "date-time"}, {"format": "date"}]}
 _TEXT: Final = {"pattern": r"^[^\x00]*$", "maxLength": LONGEST_TEXT}
@@ -64,16 +64,8 @@ class FilesQuery(JobsQuery):
     sort = fields.String(load_default="-created_at", metadata=_one_of(FILE_SORTS))
 
 
-class _Part(Schema):
-    """Which files of a job or a project are answered."""
+class PartQuery(Strict):
+    """``GET /jobs/{job_id}`` and ``GET /projects/{project_id}``: which of the files are answered."""
 
     limit = fields.Integer(load_default=MOST_FILES, metadata={"minimum": 1, "maximum": MOST_FILES})
     cursor = fields.String(load_default=None, metadata=forms.CURSOR)
-
-
-class PartQuery(_Part, Strict):
-    """``GET /jobs/{job_id}`` and ``GET /projects/{project_id}``."""
-
-
-class LoosePartQuery(_Part, Loose):
-    """``GET /api/jobs/{job_id}/files``, where a host may have words of its own."""

@@ -14,6 +14,7 @@ from flask_comfy_files.api import FileManagerAPI, Json
 from flask_comfy_files.config import Settings
 from flask_comfy_files.core.errors import ComfyFilesError
 from flask_comfy_files.web import access, problems
+from flask_comfy_files.web.conditional import heed_conditions
 from flask_comfy_files.web.route import Route
 from flask_comfy_files.web.routes.jobs import COMPLETION
 from flask_comfy_files.web.routing import AnyMethod, add_converter
@@ -71,8 +72,7 @@ def _answer_json(answer: Json) -> Response:
         response.headers["Link"] = f'<?{urlencode(asked, doseq=True)}>; rel="next"'
     response.headers["Cache-Control"] = "private, no-cache"
     response.add_etag()
-    response.make_conditional(request.environ)
-    return response
+    return heed_conditions(response)
 
 
 def _add_last_route(state: BlueprintSetupState, settings: Settings) -> None:

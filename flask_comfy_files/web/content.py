@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
 from datetime import UTC, datetime
 from http import HTTPStatus
 from io import BufferedReader
@@ -11,14 +10,14 @@ from typing import Final
 from urllib.parse import quote
 
 from flask import Response, request, send_file
-from werkzeug.exceptions import RequestedRangeNotSatisfiable
+from werkzeug.exceptions import PreconditionFailed, RequestedRangeNotSatisfiable
 
 from flask_comfy_files.config import Settings
-from flask_comfy_files.core import durable
-from flask_comfy_files.core.errors import NameNotFoundError
 from flask_comfy_files.core.layout import split
 from flask_comfy_files.core.media import extension_of, media_type_of
 from flask_comfy_files.core.names import Content
+from flask_comfy_files.core.opening import opened
+from flask_comfy_files.web.conditional import heed_conditions
 
 _SHOWN: Final = ("image/", "video/", "audio/", "text/plain")
 _ACTIVE: Final = frozenset({"image/svg+xml"})
@@ -37,16 +36,15 @@ def send(settings: Settings, content: Content, *, as_download: bool = False) -> 
         NameNotFoundError: It is gone, or no regular file any more.
         StorageError: The server's user may not read it.
     """
-    source = os.fdopen(_open(settings.output_dir, content.path), "rb")
+    with opened(settings.output_dir, content.path) as descriptor:
+        source = os.fdopen(os.dup(descriptor), "rb")
     length = os.fstat(source.fileno()).st_size
     response = _describe(content, source, as_download=as_download)
     # Nginx would compare If-Match with an ETag of its own.
     prefix = None if request.if_match else settings.x_accel_prefix
     try:
-        response.make_conditional(
-            request.environ, accept_ranges=prefix is None, complete_length=length
-        )
-    except RequestedRangeNotSatisfiable:
+        heed_conditions(response, accept_ranges=prefix is None, complete_length=length)
+    except (PreconditionFailed, RequestedRangeNotSatisfiable):
         source.close()
         raise
     is_handed_over = prefix is not None and response.status_code == HTTPStatus.OK
@@ -61,18 +59,6 @@ def send(settings: Settings, content: Content, *, as_download: bool = False) -> 
     ):
         source.close()  # nobody reads it, and so nobody would close it
     return response
-
-
-def _open(root: str, path: str) -> int:
-    folder, name = split(path)
-    with ExitStack() as stack:
-        try:
-            parent = stack.enter_context(durable.open_folder(root, folder))
-            return os.dup(stack.enter_context(durable.open_regular(parent, name)))
-        except PermissionError as error:
-            durable.refuse("Reading", path, error)
-        except OSError as error:
-            raise NameNotFoundError(path) from error
 
 
 def _describe(content: Content, source: BufferedReader, *, as_download: bool) -> Response:

@@ -6,12 +6,13 @@ import logging
 from collections.abc import Iterator
 from typing import Final
 
-from flask import Response, request
+from flask import Response
 
 from flask_comfy_files.core.archiving import MEDIA_TYPE, Archive
 from flask_comfy_files.core.errors import ComfyFilesError
 from flask_comfy_files.core.pictures import NoPicture
 from flask_comfy_files.core.thumbnails import Thumbnail
+from flask_comfy_files.web.conditional import heed_conditions
 
 _log = logging.getLogger(__name__)
 
@@ -35,8 +36,7 @@ def send_thumbnail(thumbnail: Thumbnail) -> Response:
         is_passing = thumbnail.placeholder in {NoPicture.BUSY, NoPicture.TOO_SLOW}
         response.headers["Cache-Control"] = "no-store" if is_passing else _PLACEHOLDER_KEPT
     response.set_etag(thumbnail.etag)
-    response.make_conditional(request.environ)
-    return response
+    return heed_conditions(response)
 
 
 def send_archive(archive: Archive) -> Response:

@@ -44,8 +44,8 @@ class Bytes:
 
     media_types: tuple[str, ...]
     description: str
+    has_etag: bool = True
     has_ranges: bool = False
-    has_etag: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,8 +69,16 @@ class Route:
     """Those that this route has, beyond what its input and its access can make of any."""
     exact: Callable[[FileManagerAPI], Action] | None = None
     """Says what one request does, where that may be less than ``action``, or more."""
+    subject: str = ""
+    """Under which heading it is described."""
     setting: str | None = None
     """The setting without which there is no such route."""
+
+    @property
+    def has_etag(self) -> bool:
+        """Whether the answer is sent only to those who do not have it."""
+        is_asked = self.method == "GET"
+        return is_asked and (not isinstance(self.answer, Bytes) or self.answer.has_etag)
 
     def is_wanted(self, settings: Settings) -> bool:
         """Say whether an app with some settings has this route."""

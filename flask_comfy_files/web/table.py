@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Final
 
 from flask_comfy_files.api import FileManagerAPI
@@ -17,8 +18,8 @@ from flask_comfy_files.web.routes import (
     keeping,
     listing,
     migrating,
+    naming,
     operating,
-    system,
     trusting,
     watching,
 )
@@ -34,8 +35,8 @@ def placed(settings: Settings) -> tuple[tuple[str, Route], ...]:
     """Return all routes with the rule at which an app answers it: below the prefix, and beside the host's."""
     return (
         *((settings.url_prefix + route.rule, route) for route in below_prefix(settings)),
-        (yielding(settings.complete_route), jobs.COMPLETION),
-        (yielding(jobs.JOB_FILES.rule), jobs.JOB_FILES),
+        (yielding(settings.complete_route), _COMPLETION),
+        (yielding(_JOB_FILES.rule), _JOB_FILES),
     )
 
 
@@ -51,26 +52,32 @@ def get_description(api: FileManagerAPI) -> dict[str, Any]:
     return description_of(api.manager.settings)
 
 
+_DESCRIPTION: Final = Route(
+    name="get_description",
+    method="GET",
+    rule="/openapi.json",
+    action=None,
+    summary="Get this description.",
+    view=get_description,
+    answer=Bytes(media_types=("application/json",), description="OpenAPI 3.1."),
+)
+
+
+def _about(subject: str, *routes: Route) -> tuple[Route, ...]:
+    return tuple(replace(route, subject=subject) for route in routes)
+
+
 ROUTES: Final = (
-    *listing.ROUTES,
-    *jobs.ROUTES,
-    *migrating.ROUTES,
-    *keeping.ROUTES,
-    *trusting.ROUTES,
-    *operating.ROUTES,
-    *system.ROUTES,
-    *watching.ROUTES,
-    *files.ROUTES,
-    *delivering.ROUTES,
-    *describing.ROUTES,
-    Route(
-        name="get_description",
-        method="GET",
-        rule="/openapi.json",
-        action=None,
-        summary="Get this description.",
-        view=get_description,
-        answer=Bytes(media_types=("application/json",), description="OpenAPI 3.1."),
-    ),
+    *_about("Files, jobs and projects", *listing.ROUTES, *jobs.ROUTES, *files.ROUTES),
+    *_about("Small pictures and archives", *delivering.ROUTES),
+    *_about("ComfyUI's names and graphs", *naming.ROUTES),
+    *_about("Files from before", *migrating.ROUTES),
+    *_about("Trash and cleanup", *keeping.ROUTES),
+    *_about("Verify and repair", *trusting.ROUTES),
+    *_about("Operations and tasks", *operating.ROUTES),
+    *_about("The library", *watching.ROUTES),
+    *_about("This description", *describing.ROUTES, _DESCRIPTION),
 )
 """Those below the prefix, for whatever settings."""
+
+_COMPLETION, _JOB_FILES = _about("Beside the app's own job routes", jobs.COMPLETION, jobs.JOB_FILES)

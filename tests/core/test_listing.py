@@ -115,7 +115,7 @@ ALL = {"Hero_Front.png", "notes.txt", "clip.mp4", "b.png", "c.png", "café.txt"}
         ({"job": "nobody"}, set()),
         ({"project": "nothing", "sort": "path"}, set()),
     ],
-    ids=str,
+    ids=lambda value: "" if isinstance(value, set) else str(value),  # a set has no order
 )
 @pytest.mark.parametrize("sort", ["created_at", "-file_size", "path"])
 def test_a_list_holds_what_passes_its_filters_once_each(

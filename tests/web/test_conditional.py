@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from flask.testing import FlaskClient
 
-from tests.web.answers import PREFIX, organize, post
+from tests.web.answers import PREFIX, assert_problem, organize, post
 
 JOB = f"{PREFIX}/jobs/batch"
 
@@ -65,3 +65,11 @@ def test_a_word_in_an_address_that_says_nothing_there_is_refused(
 ) -> None:
     response = client.get(f"{address}?permanent=true")
     assert (response.status_code, response.get_json()["code"]) == (422, "invalid_body")
+
+
+@pytest.mark.parametrize("address", [JOB, f"{PREFIX}/view?filename=batch_00001_.png"])
+def test_what_is_asked_of_another_state_is_not_answered(client: FlaskClient, address: str) -> None:
+    response = client.get(address, headers={"If-Match": '"another"'})
+    assert_problem(response, 412, "precondition_failed")
+    tag = client.get(address, buffered=True).headers["ETag"]
+    assert client.get(address, headers={"If-Match": tag}, buffered=True).status_code == 200

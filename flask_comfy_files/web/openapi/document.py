@@ -14,6 +14,7 @@ from typing import Any, Final
 from werkzeug.exceptions import (
     HTTPException,
     InternalServerError,
+    PreconditionFailed,
     RequestedRangeNotSatisfiable,
     RequestEntityTooLarge,
     UnsupportedMediaType,
@@ -117,6 +118,7 @@ def describe(
 def _operation(route: Route, behind_token: frozenset[Action]) -> Json:
     operation: Json = {
         "operationId": route.name,
+        "tags": [route.subject],
         "summary": route.summary,
         "description": _ACCESS[route.action],
         "x-access": None if route.action is None else str(route.action),
@@ -155,7 +157,7 @@ def _answer(record: type[Any], text: str, headers: Json) -> Json:
 def _answers_of_bytes(answer: Bytes) -> Json:
     content: Json = {media_type: {"schema": {}} for media_type in answer.media_types}
     described = {"description": answer.description, "content": content}
-    if not answer.has_ranges and not answer.has_etag:
+    if not answer.has_etag:
         return {"200": described}
     described |= {"headers": _ETAG}
     part = {"206": {**described, "description": "The part that was asked for."}}
@@ -198,6 +200,8 @@ def _refusals_of(route: Route) -> Iterator[Refusal]:
         yield from (RequestEntityTooLarge(), UnsupportedMediaType())
     if isinstance(route.answer, Bytes) and route.answer.has_ranges:
         yield RequestedRangeNotSatisfiable()
+    if route.has_etag:
+        yield PreconditionFailed()
 
 
 def _errors_of_any(route: Route) -> Iterator[type[ComfyFilesError]]:

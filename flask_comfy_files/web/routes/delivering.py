@@ -37,7 +37,6 @@ ROUTES: Final = (
         answer=Bytes(
             media_types=(pictures.MEDIA_TYPE, pictures.PLACEHOLDER_MEDIA_TYPE),
             description="The picture as WebP, or a placeholder as PNG where there is none.",
-            has_etag=True,
         ),
         errors=(
             errors.RecordNotFoundError,
@@ -52,7 +51,11 @@ ROUTES: Final = (
         action=Action.READ,
         summary="Get all files of a job in one ZIP archive.",
         view=get_archive,
-        answer=Bytes(media_types=(MEDIA_TYPE,), description="The archive, made while it is sent."),
+        answer=Bytes(
+            media_types=(MEDIA_TYPE,),
+            description="The archive, made while it is sent.",
+            has_etag=False,
+        ),
         errors=(errors.JobNotFoundError, errors.JobTrashedError, errors.MissingExtraError),
     ),
 )

@@ -7,11 +7,12 @@ from importlib.resources.abc import Traversable
 from importlib.util import find_spec
 from typing import Final
 
-from flask import Response, request
+from flask import Response
 from werkzeug.exceptions import NotFound
 
 from flask_comfy_files.api import FileManagerAPI
 from flask_comfy_files.core.errors import MissingExtraError
+from flask_comfy_files.web.conditional import heed_conditions
 from flask_comfy_files.web.route import Bytes, Route
 
 _PACKAGE: Final = "flask_swagger_ui"
@@ -72,8 +73,7 @@ def _send(file: Traversable) -> Response:
     response.headers["Content-Security-Policy"] = _POLICY
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.add_etag()
-    response.make_conditional(request.environ)
-    return response
+    return heed_conditions(response)
 
 
 ROUTES: Final = (

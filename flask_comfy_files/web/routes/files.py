@@ -1,21 +1,21 @@
-"""Files: their records, their bytes, what happened to them, and the names that ComfyUI gave them."""
+"""Files: their records, their bytes, and what happened to them."""
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from flask import Response
 
 from flask_comfy_files.api import FileManagerAPI, Json
 from flask_comfy_files.core import errors
-from flask_comfy_files.core.records import FileRecord, Resolution, StampedPrompt
+from flask_comfy_files.core.records import FileRecord
 from flask_comfy_files.core.reports import FileHistory
 from flask_comfy_files.web.access import Action
 from flask_comfy_files.web.content import send
 from flask_comfy_files.web.route import FILE_ID, Bytes, Route
-from flask_comfy_files.web.schemas.naming import ContentQuery, NameQuery, StampBody
+from flask_comfy_files.web.schemas.naming import ContentQuery
 
-_BYTES_OF_FILE: Final = Bytes(
+BYTES_OF_FILE: Final = Bytes(
     media_types=("*/*",), description="The bytes of the file.", has_ranges=True
 )
 
@@ -36,50 +36,7 @@ def get_file_history(api: FileManagerAPI, file_id: str) -> Json:
     return api.get_file_history_api(file_id)
 
 
-def view(api: FileManagerAPI, **asked: Any) -> Response:
-    """Return the bytes for which a name of ComfyUI's stands, as ComfyUI's own ``/view`` does."""
-    return send(api.manager.settings, api.manager.find_content(**asked))
-
-
 ROUTES: Final = (
-    Route(
-        name="stamp",
-        method="POST",
-        rule="/stamp",
-        action=Action.WRITE,
-        summary="Point a workflow's savers into the inbox of a job.",
-        view=FileManagerAPI.stamp_prompt_api,
-        body=StampBody,
-        answer=StampedPrompt,
-        errors=(errors.InvalidInputError,),
-    ),
-    Route(
-        name="resolve",
-        method="GET",
-        rule="/resolve",
-        action=Action.READ,
-        summary="Get the records for which a name of ComfyUI's stands.",
-        view=FileManagerAPI.resolve_name_api,
-        query=NameQuery,
-        answer=Resolution,
-        errors=(errors.NameNotFoundError, errors.UnsafePathError, errors.InvalidInputError),
-    ),
-    Route(
-        name="view",
-        method="GET",
-        rule="/view",
-        action=Action.READ,
-        summary="Get the bytes for which a name of ComfyUI's stands, as from ComfyUI's own /view.",
-        view=view,
-        query=NameQuery,
-        answer=_BYTES_OF_FILE,
-        errors=(
-            errors.NameNotFoundError,
-            errors.AmbiguousNameError,
-            errors.UnsafePathError,
-            errors.InvalidInputError,
-        ),
-    ),
     Route(
         name="get_file",
         method="GET",
@@ -98,7 +55,7 @@ ROUTES: Final = (
         summary="Get the bytes of one file.",
         view=get_content,
         query=ContentQuery,
-        answer=_BYTES_OF_FILE,
+        answer=BYTES_OF_FILE,
         errors=(errors.RecordNotFoundError, errors.NameNotFoundError),
     ),
     Route(

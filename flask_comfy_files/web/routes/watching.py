@@ -1,4 +1,4 @@
-"""Watching: whether the library works, for anybody, and metrics for who collects them."""
+"""The library as a whole: in numbers, whether it works, and metrics for who collects them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from flask import Response, request
 from flask_comfy_files import metrics
 from flask_comfy_files.api import FileManagerAPI, Json
 from flask_comfy_files.core import errors
-from flask_comfy_files.core.records import HealthState
+from flask_comfy_files.core.records import HealthState, SystemStats
 from flask_comfy_files.web.access import Action
 from flask_comfy_files.web.route import Bytes, Route
 
@@ -38,6 +38,15 @@ def get_metrics(api: FileManagerAPI) -> Response:
 
 ROUTES: Final = (
     Route(
+        name="get_status",
+        method="GET",
+        rule="/status",
+        action=Action.READ,
+        summary="Get the library in numbers, and how it is.",
+        view=FileManagerAPI.get_system_status_api,
+        answer=SystemStats,
+    ),
+    Route(
         name="get_health",
         method="GET",
         rule="/health",
@@ -57,6 +66,7 @@ ROUTES: Final = (
         answer=Bytes(
             media_types=("text/plain", "application/openmetrics-text"),
             description="The metrics of the library, of all processes together.",
+            has_etag=False,
         ),
         errors=(errors.MissingExtraError,),
         setting="metrics_route",

@@ -25,7 +25,7 @@ test: .venv/test.stamp  ## run the tests; needs no root
 check: .venv/dev.stamp  ## lint, types, and the tests with the lowest allowed dependencies
 	$(RUN)/nox -s lint types tests_min
 
-test-faults: .venv/test.stamp  ## run the tests that need root, strace or mounts
+test-faults: .venv/test.stamp  ## run the tests that need root, strace, mounts or other programs
 	PYTHON=$(RUN)/python sh tests/faults/run.sh
 
 test-faults-all: .venv/test.stamp  ## the same, with a power cut before every call and damage at every byte

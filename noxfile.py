@@ -82,15 +82,14 @@ def tests_min(session: nox.Session) -> None:
     left_out = ("core", "crash", "comfyui", "properties")
     long = (
         *("web/test_access.py", "web/test_completion.py", "web/test_keeping.py"),
-        *("web/test_servers.py", "web/test_nginx.py", "web/test_fronts.py", "test_cli_keeping.py"),
+        *("web/test_servers.py", "test_cli_keeping.py"),
     )
     ignored = [f"--ignore=tests/{path}" for path in (*left_out, *long, "extras")]
     session.run("pytest", *IN_PARALLEL, *ignored, *session.posargs)
-    if Path("tests/extras").is_dir():
-        session.install("-e", ".[all,test]", "-c", str(constraints))
-        session.run(
-            "pytest", *IN_PARALLEL, "tests/extras", f"--junitxml={EXTRAS_REPORT}", *session.posargs
-        )
+    session.install("-e", ".[all,test]", "-c", str(constraints))
+    session.run(
+        "pytest", *IN_PARALLEL, "tests/extras", f"--junitxml={EXTRAS_REPORT}", *session.posargs
+    )
 
 
 @nox.session
@@ -106,7 +105,7 @@ def package(session: nox.Session) -> None:
 
 @nox.session(python=False)
 def faults(session: nox.Session) -> None:
-    """Run the tests that need root, strace or mounts."""
+    """Run the tests that need root, strace, mounts or programs that pip does not install."""
     session.run("sh", "tests/faults/run.sh", env={"PYTHON": sys.executable})
 
 

@@ -27,6 +27,7 @@ from PIL import Image
 from flask_comfy_files import FileManager, add_file_manager_routes
 from tests.conftest import MakeTree, OpenManager
 from tests.extras.pictures import encoded, file_of, halves, png_of
+from tests.programs import path_of
 from tests.trees import AN_HOUR_AGO, BATCH, recording, set_modified
 from tests.web.answers import PREFIX, assert_problem
 
@@ -211,13 +212,14 @@ def server(output_root: Path, tmp_path: Path) -> Iterator[Server]:
 
 def curl(*arguments: str) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(
-        ["curl", "--silent", "--show-error", *arguments],
+        [path_of("curl"), "--silent", "--show-error", *arguments],
         capture_output=True,
         check=False,
         timeout=60,
     )
 
 
+@pytest.mark.programs
 @pytest.mark.slow
 def test_clients_of_a_server_get_the_same_thumbnails_at_once(
     server: Server, open_manager: OpenManager, output_root: Path
@@ -248,6 +250,7 @@ def test_clients_of_a_server_get_the_same_thumbnails_at_once(
     assert "Traceback" not in server.log.read_text()
 
 
+@pytest.mark.programs
 @pytest.mark.slow
 def test_an_archive_that_curl_has_fetched_passes_the_test_of_unzip(
     server: Server, open_manager: OpenManager, output_root: Path, tmp_path: Path
@@ -267,13 +270,14 @@ def test_an_archive_that_curl_has_fetched_passes_the_test_of_unzip(
     announced, received = fetched.stdout.split()
     assert announced == received
     archive = tmp_path / "show.zip"
-    tested = subprocess.run(["unzip", "-t", str(archive)], capture_output=True, check=True)
+    tested = subprocess.run([path_of("unzip"), "-t", str(archive)], capture_output=True, check=True)
     assert b"No errors detected" in tested.stdout
     with zipfile.ZipFile(archive) as entries:
         manifest = json.loads(entries.read("manifest.json"))
     assert [file["checksum"] for file in manifest["files"]] == [file.checksum for file in files]
 
 
+@pytest.mark.programs
 @pytest.mark.slow
 @pytest.mark.parametrize("change", ["a byte", "a file"])
 def test_curl_notices_an_archive_that_was_broken_off(
@@ -291,7 +295,9 @@ def test_curl_notices_an_archive_that_was_broken_off(
     target = tmp_path / "show.zip"
     fetched = curl("--output", str(target), server.url("/jobs/show/archive"))
     assert fetched.returncode in {18, 56}, fetched.stderr
-    assert subprocess.run(["unzip", "-t", str(target)], capture_output=True, check=False).returncode
+    assert subprocess.run(
+        [path_of("unzip"), "-t", str(target)], capture_output=True, check=False
+    ).returncode
     log = server.log.read_text()
     assert log.count(f"The archive was broken off at '{last.relative_to(output_root)}'") >= 1
     assert curl("--fail", server.url("/status")).returncode == 0

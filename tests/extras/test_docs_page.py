@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
+from tests.programs import path_of
 from tests.web.server import serving
+
+pytestmark = pytest.mark.programs
 
 TOKEN = "sesame"
 STUDIO = """
@@ -25,10 +27,10 @@ app = DispatcherMiddleware(Flask("site"), {{"/anime/studio": studio}})
 
 @pytest.fixture
 def page() -> Iterator[Page]:
-    chromium = shutil.which("chromium")
-    assert chromium is not None, "This test needs a browser: apt install chromium"
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(
+            executable_path=path_of("chromium"), args=["--no-sandbox"]
+        )
         yield browser.new_page()
         browser.close()
 

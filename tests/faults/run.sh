@@ -1,5 +1,6 @@
 #!/bin/sh
-# Runs the tests that need root, strace or mounts. Everything they mount lives in a namespace of its
+# Runs the tests that start programs which pip does not install, and then those that need root, strace or
+# mounts. Everything these mount lives in a namespace of its
 # own, in which all file systems but the work folder and the folder for reports are read-only: whatever
 # goes wrong in a test, nothing else on this machine can change. Called by `make test-faults`.
 set -eu
@@ -13,7 +14,13 @@ give_up() {
 
 [ "$(id -u)" = 0 ] || give_up "these tests mount file systems and trace processes, so they need root: sudo make test-faults"
 
-sh tests/install_programs.sh faults
+sh tests/install_programs.sh
+
+mkdir -p build/junit
+reports=$(cd build/junit && pwd -P)
+
+"${PYTHON:-.venv/bin/python}" -m pytest -m programs -n "${WORKERS:-2}" --dist worksteal \
+    --junitxml="$reports/programs.xml" tests/web tests/extras "$@" || [ $? = 5 ] # none was asked for
 
 unshare --mount --propagation private true ||
     give_up "this machine or container does not let root mount anything (CAP_SYS_ADMIN), which these tests need"
@@ -27,8 +34,6 @@ work=$(cd "$(mktemp -d /var/tmp/comfy-files-faults.XXXXXX)" && pwd -P)
 trap 'rm -rf --one-file-system "$work"' EXIT
 trap 'exit 1' HUP INT TERM
 chmod 755 "$work"
-mkdir -p build/junit
-reports=$(cd build/junit && pwd -P)
 
 export TMPDIR="$work" PYTHONDONTWRITEBYTECODE=1 PYTHONHASHSEED=0
 unshare --mount --propagation private sh -eu -c '

@@ -18,6 +18,8 @@ from tests.web.proxies import Answer, fetch, gunicorn, nginx, nginx_of, python_o
 LOGIN = Page("docs/how-to/flask-login.md")
 PROXY = Page("docs/how-to/reverse-proxy.md")
 GATEWAY = Page("docs/how-to/api-gateway.md")
+pytestmark = pytest.mark.programs
+
 SECRET = "s3cret-of-the-gateway"
 
 VERIFIER = """

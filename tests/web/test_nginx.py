@@ -25,6 +25,8 @@ from tests.web.conftest import MakeHost
 from tests.web.proxies import Answer, fetch, gunicorn, nginx, nginx_of, python_of
 
 PAGE = Page("docs/how-to/reverse-proxy.md")
+pytestmark = pytest.mark.programs
+
 TOKEN = "s3cret-of-the-workers"
 WITH_TOKEN = ("-H", f"Authorization: Bearer {TOKEN}")
 

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,10 +15,8 @@ from flask_comfy_files.web.openapi import examples
 from flask_comfy_files.web.problems import status_of
 from flask_comfy_files.web.route import Bytes
 from flask_comfy_files.web.table import ROUTES
-from tests.trees import RECORDINGS
 from tests.web.answers import PREFIX
 from tests.web.conftest import MakeHost
-from tests.web.server import serving
 
 Json = dict[str, Any]
 WANTED = [route for route in ROUTES if route.setting is None]
@@ -179,36 +173,3 @@ def test_the_rule_of_the_completion_is_the_one_that_is_set(make_host: MakeHost) 
 def test_only_bytes_are_described_without_a_schema(document: Json) -> None:
     bytes_of = {route.name for route in WANTED if isinstance(route.answer, Bytes)}
     assert {name for name, content in contents(document) if not content["schema"]} == bytes_of
-
-
-def test_requests_made_out_of_the_description_find_nothing_wrong(
-    output_root: Path, tmp_path: Path
-) -> None:
-    app = tmp_path / "studio.py"
-    app.write_text(
-        "from flask import Flask\n"
-        "from flask_comfy_files import add_file_manager_routes\n"
-        "app = Flask('studio')\n"
-        f"add_file_manager_routes(app, output_dir={str(output_root)!r}, token={TOKEN!r})\n"
-        "manager = app.extensions['comfy_files']\n"
-        "manager.organize_output('clip_8', files=['batch_00001_.png'])\n",
-        encoding="utf-8",
-    )
-    assert (RECORDINGS / "batch_00001_.png").is_file()
-    with serving(tmp_path) as address:
-        command = [
-            *(sys.executable, "-m", "schemathesis.cli", "--config-file"),
-            *(str(HERE / "schemathesis.toml"), "run", f"{address}{PREFIX}/openapi.json"),
-            *("--header", f"Authorization: Bearer {TOKEN}", "--checks", "all"),
-            *("--phases", "examples,coverage,fuzzing,stateful", "--max-examples", "5"),
-            *("--continue-on-failure", "--no-color"),
-            *("--generation-deterministic", "--workers", "2"),
-        ]
-        environ = {**os.environ, "SCHEMATHESIS_HOOKS": "tests.web.schemathesis_hooks"}
-        done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    tried = re.search(r"Tested: (\d+)", done.stdout)
-    assert tried is not None
-    assert int(tried[1]) == len(WANTED) + 2
-    phases = re.findall(r"✅ (Examples|Coverage|Fuzzing|Stateful)", done.stdout)
-    assert len(phases) == 4, done.stdout

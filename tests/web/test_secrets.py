@@ -122,7 +122,7 @@ def addresses(host: Flask) -> list[tuple[str, str]]:
     ]
 
 
-OPEN = {f"{PREFIX}{route.rule}" for route in ROUTES if route.action is None}
+OPEN = tuple(f"{PREFIX}{route.rule.partition('<')[0]}" for route in ROUTES if route.action is None)
 """What strangers may ask for, too."""
 
 
@@ -143,7 +143,7 @@ def test_no_answer_of_any_route_tells_a_path_or_a_token(
     statuses = set()
     for method, address in everything:
         stranger = client.open(address, method=method)
-        assert stranger.status_code in {401, 404} or address in OPEN
+        assert stranger.status_code in {401, 404} or address.startswith(OPEN)
         assert_nothing_is_told(stranger, output_root)
         for query in QUERIES:
             for body in BODIES if method != "GET" else (None,):

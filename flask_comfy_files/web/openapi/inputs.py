@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from apispec import APISpec
 from apispec.ext.marshmallow.openapi import OpenAPIConverter
-from marshmallow import Schema
+from marshmallow import Schema, fields
 
 from flask_comfy_files.web.openapi.vocabulary import WORDS
 from flask_comfy_files.web.route import Route
@@ -27,6 +27,15 @@ _VARIABLE: Final = re.compile(r"<(?:[^<>]+:)?(\w+)>")
 
 _converter: Final = OpenAPIConverter("3.1.0", lambda _schema: None, APISpec("", "", "3.1.0"))
 _converter.map_to_openapi_type(Flag, "boolean", None)  # type: ignore[no-untyped-call]
+
+
+def _members(_converter: OpenAPIConverter, field: fields.Field[Any], **_: Any) -> dict[str, Any]:
+    """Return what the members of an object are; some versions of apispec say that they may be anything."""
+    said = field.metadata.get("additionalProperties")
+    return {} if said is None else {"additionalProperties": said}
+
+
+_converter.add_attribute_function(_members)  # type: ignore[no-untyped-call]
 
 
 def in_braces(rule: str) -> str:

@@ -58,13 +58,12 @@ class Settings:
     request_budget_bytes: int = 2 * 1024**3
     metrics_route: bool = False
     metrics_registry: Any = None
+    thumbnail_cache_bytes: int = 1024**3
 
     @property
     def counts_operations(self) -> bool:
         """Whether anybody asks for metrics, so that operations are counted."""
         return self.metrics_route or self.metrics_registry is not None
-
-    thumbnail_cache_bytes: int = 1024**3
 
     @classmethod
     def from_mapping(

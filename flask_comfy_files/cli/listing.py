@@ -10,7 +10,7 @@ import click
 from flask_comfy_files.api import FileManagerAPI, Json
 from flask_comfy_files.cli.exits import exits_by_error
 from flask_comfy_files.cli.printing import as_json_option, show, size_text
-from flask_comfy_files.core.listing import FILE_SORTS, JOB_SORTS, MOST_LISTED, PROJECT_SORTS
+from flask_comfy_files.core.listing import MOST_LISTED, SORTS
 from flask_comfy_files.core.records import FileType
 
 _TYPE: Final = click.Choice([str(file_type) for file_type in FileType])
@@ -74,8 +74,7 @@ def _list(api: FileManagerAPI) -> click.Command:
 
 def _sorts() -> str:
     """Return the words of --sort, by what is listed."""
-    named = (("files", FILE_SORTS), ("jobs", JOB_SORTS), ("projects", PROJECT_SORTS))
-    return "; ".join(f"{kind}: {', '.join(sorts)}" for kind, sorts in named)
+    return "; ".join(f"{kind}: {', '.join(sorts)}" for kind, sorts in SORTS.items())
 
 
 def _describe(page: Json) -> list[str]:

@@ -30,7 +30,7 @@ OPERATIONS: Final = f"{STATE}/operations"
 TASKS: Final = f"{STATE}/tasks"
 """Work that outlasted its request, a folder for each piece."""
 THUMBNAILS: Final = f"{STATE}/thumbnails"
-"""Small pictures of files, which can be made again at any time."""
+"""Thumbnails, which can be made again at any time."""
 MIGRATION_LOCK: Final = f"{STATE}/migration.lock"
 MIGRATION: Final = f"{STATE}/migration.json"
 """Which migration is under way; one that was interrupted goes on under the same id."""
@@ -206,7 +206,7 @@ def trash_folder(entry: str, job_id: str) -> str:
 
 
 def thumbnail_path(checksum: str, side: int, extension: str) -> str:
-    """Return where the small picture lies of all files that have these bytes, by its longer side in pixels.
+    """Return where the thumbnail lies of all files that have these bytes, by its longer side in pixels.
 
     The first two digits spread the pictures over 256 folders.
     """

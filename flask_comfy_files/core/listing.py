@@ -34,21 +34,23 @@ class _Sort:
     kinds: tuple[type[Part], ...]
 
 
-FILE_SORTS: Final[Mapping[str, _Sort]] = {
-    "created_at": _Sort(("created_us", "file_id"), (int, str)),
-    "file_size": _Sort(("file_size", "file_id"), (int, str)),
-    "path": _Sort(("path",), (bytes,)),
+SORTS: Final[Mapping[str, Mapping[str, _Sort]]] = {
+    "files": {
+        "created_at": _Sort(("created_us", "file_id"), (int, str)),
+        "file_size": _Sort(("file_size", "file_id"), (int, str)),
+        "path": _Sort(("path",), (bytes,)),
+    },
+    "jobs": {
+        "created_at": _Sort(("created_us", "job_id"), (int, str)),
+        "total_size": _Sort(("total_size", "job_id"), (int, str)),
+        "job_id": _Sort(("job_id",), (str,)),
+    },
+    "projects": {
+        "project_id": _Sort(("project_id",), (str,)),
+        "total_size": _Sort(("total_size", "project_id"), (int, str)),
+    },
 }
-JOB_SORTS: Final[Mapping[str, _Sort]] = {
-    "created_at": _Sort(("created_us", "job_id"), (int, str)),
-    "total_size": _Sort(("total_size", "job_id"), (int, str)),
-    "job_id": _Sort(("job_id",), (str,)),
-}
-PROJECT_SORTS: Final[Mapping[str, _Sort]] = {
-    "project_id": _Sort(("project_id",), (str,)),
-    "total_size": _Sort(("total_size", "project_id"), (int, str)),
-}
-"""By these words lists are sorted; with ``-`` in front the other way round."""
+"""The words by which each kind of list is sorted; with ``-`` in front the other way round."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,21 +71,21 @@ class Listing:
 
 
 def listing(
+    kind: str,
     filters: Filters,
     *,
-    kind: str,
-    sorts: Mapping[str, _Sort],
     sort: object,
     limit: object,
-    most: int,
     cursor: object,
+    most: int = MOST_LISTED,
 ) -> Listing:
-    """Return a list of a kind that is asked for, with filters that were checked.
+    """Return a list of one of the kinds in ``SORTS`` that is asked for, with filters that were checked.
 
     Raises:
-        InvalidInputError: ``sort`` is none of ``sorts``, ``limit`` is no whole number from 1 to ``most``, or
+        InvalidInputError: ``sort`` is no word of this kind, ``limit`` is no whole number from 1 to ``most``, or
             ``cursor`` none of this list.
     """
+    sorts = SORTS[kind]
     if not isinstance(sort, str) or sort.removeprefix("-") not in sorts:
         words = ", ".join(f"{sign}{word}" for word in sorts for sign in ("", "-"))
         raise InvalidInputError("sort", sort, f"is none of {words}")
@@ -109,13 +111,12 @@ def files_of(
     if limit is None and cursor is None:
         return None
     return listing(
+        "files",
         Filters(job_id=job_id, project_id=project_id),
-        kind="files",
-        sorts=FILE_SORTS,
         sort="created_at",
         limit=MOST_FILES if limit is None else limit,
-        most=MOST_FILES,
         cursor=cursor,
+        most=MOST_FILES,
     )
 
 

@@ -57,7 +57,7 @@ class OperationSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperationList:
-    """Operations, newest first; ``next_cursor`` leads to older ones, and is ``None`` where there are none."""
+    """Operations, newest first; ``next_cursor`` leads to older ones."""
 
     operations: tuple[OperationSummary, ...]
     next_cursor: str | None

@@ -33,9 +33,10 @@ class ListedProject:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FilesPage:
-    """Files in the order that was asked for; ``next_cursor`` is ``None`` on the last page.
+    """Files in the order that was asked for, a page of them.
 
-    A page may hold fewer files than were asked for, or none, though more are to come.
+    ``next_cursor`` is ``None`` on the last page. A page may hold fewer files than were asked for, or none, though
+    more are to come.
     """
 
     files: tuple[FileRecord, ...]
@@ -48,7 +49,7 @@ class FilesPage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobsPage:
-    """Jobs in the order that was asked for, as files stand on a ``FilesPage``."""
+    """Jobs in the order that was asked for, a page of them, which ends as a ``FilesPage`` does."""
 
     jobs: tuple[ListedJob, ...]
     next_cursor: str | None
@@ -60,7 +61,7 @@ class JobsPage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProjectsPage:
-    """Projects in the order that was asked for, as files stand on a ``FilesPage``."""
+    """Projects in the order that was asked for, a page of them, which ends as a ``FilesPage`` does."""
 
     projects: tuple[ListedProject, ...]
     next_cursor: str | None

@@ -253,8 +253,9 @@ def left_to_dict(left: LeftFile) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrganizeReport:
-    """What one organize call found and did; iterating it gives the job's organized files.
+    """What one organize call found and did.
 
+    Iterating it gives the job's organized files.
     ``found`` = ``moved`` + ``already_there`` + ``skipped`` + ``failed``, in files and in bytes.
     ``unavailable`` names the sources of evidence that could not be asked.
     """

@@ -108,14 +108,6 @@ def stamp_prompt(
     )
 
 
-def inbox_run_of(path: str) -> tuple[str, str] | None:
-    """Return the job and the run in whose folder a file's path lies, or ``None``."""
-    parts = path.split("/")
-    if len(parts) < 4 or parts[0] != INBOX or _RUN.fullmatch(parts[2]) is None:  # noqa: PLR2004 - inbox/{job}/{run}/…
-        return None
-    return parts[1], parts[2]
-
-
 def _stamp_nodes(prompt: dict[str, Any], folder: str) -> Iterator[UnstampedNode]:
     """Rewrite the nodes of a graph of our own in place, and yield those that stay as they are."""
     for node_id, node in prompt.items():

@@ -61,6 +61,12 @@ def send(settings: Settings, content: Content, *, as_download: bool = False) -> 
     return response
 
 
+def forbid_scripts(response: Response) -> None:
+    """Keep a browser from running what is answered, and from taking it for something else."""
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
+
+
 def _describe(content: Content, source: BufferedReader, *, as_download: bool) -> Response:
     """Return the answer with its headers, to which no condition was put yet."""
     facts = os.fstat(source.fileno())
@@ -79,8 +85,7 @@ def _describe(content: Content, source: BufferedReader, *, as_download: bool) ->
         last_modified=datetime.fromtimestamp(facts.st_mtime, UTC),
     )
     response.content_length = facts.st_size
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
+    forbid_scripts(response)
     return response
 
 

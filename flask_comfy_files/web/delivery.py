@@ -1,4 +1,4 @@
-"""Answering pictures and archives that we make ourselves."""
+"""Answering thumbnails and archives, which we make ourselves."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from flask_comfy_files.core.errors import ComfyFilesError
 from flask_comfy_files.core.pictures import NoPicture
 from flask_comfy_files.core.thumbnails import Thumbnail
 from flask_comfy_files.web.conditional import heed_conditions
+from flask_comfy_files.web.content import forbid_scripts
 
 _log = logging.getLogger(__name__)
 
@@ -28,8 +29,7 @@ _PLACEHOLDER_KEPT: Final = "private, max-age=60"
 def send_thumbnail(thumbnail: Thumbnail) -> Response:
     """Answer a thumbnail with its ETag, or 304 where the client has it."""
     response = Response(thumbnail.content, mimetype=thumbnail.media_type)
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    response.headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
+    forbid_scripts(response)
     response.headers["Cache-Control"] = _KEPT
     if thumbnail.placeholder is not None:
         response.headers[PLACEHOLDER_HEADER] = thumbnail.placeholder

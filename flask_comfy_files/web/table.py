@@ -69,9 +69,9 @@ def _about(subject: str, *routes: Route) -> tuple[Route, ...]:
 
 ROUTES: Final = (
     *_about("Files, jobs and projects", *listing.ROUTES, *jobs.ROUTES, *files.ROUTES),
-    *_about("Small pictures and archives", *delivering.ROUTES),
-    *_about("ComfyUI's names and graphs", *naming.ROUTES),
-    *_about("Files from before", *migrating.ROUTES),
+    *_about("Thumbnails and archives", *delivering.ROUTES),
+    *_about("Names and workflows of ComfyUI", *naming.ROUTES),
+    *_about("Older files", *migrating.ROUTES),
     *_about("Trash and cleanup", *keeping.ROUTES),
     *_about("Verify and repair", *trusting.ROUTES),
     *_about("Operations and tasks", *operating.ROUTES),

@@ -26,7 +26,7 @@ from flask_comfy_files.core.records import Evidence, FileType, SkipReason
 from flask_comfy_files.web.parsing import LARGEST_BODY_BYTES
 from flask_comfy_files.web.problems import STATUS
 from flask_comfy_files.web.routes.jobs import JOB_FILES
-from flask_comfy_files.web.schemas.base import MOST_FILES
+from flask_comfy_files.web.schemas.base import MOST_ENTRIES
 from flask_comfy_files.web.schemas.jobs import OrganizeBody
 from flask_comfy_files.web.table import ROUTES
 from tests.docs.pages import ROOT, Page, codes, first_codes, pages, rows
@@ -184,7 +184,7 @@ STATUS_CODES = {
 
 def test_the_limits_of_a_body_are_those_of_the_code() -> None:
     assert f"{LARGEST_BODY_BYTES // 1024**2} MiB" in HTTP.prose
-    assert f"{MOST_FILES:,} paths" in HTTP.prose
+    assert f"{MOST_ENTRIES:,} paths" in HTTP.prose
     assert f"1 to {layout.LONGEST_ID} letters" in HTTP.prose
 
 

@@ -5,17 +5,13 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import os
-import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -30,6 +26,7 @@ from tests.extras.pictures import encoded, file_of, halves, png_of
 from tests.programs import path_of
 from tests.trees import AN_HOUR_AGO, BATCH, recording, set_modified
 from tests.web.answers import PREFIX, assert_problem
+from tests.web.server import Server, gunicorn
 
 SOUND = "audio/ComfyUI_00001.flac"
 
@@ -144,28 +141,19 @@ add_file_manager_routes(app)
 """
 
 
-@dataclass(frozen=True)
-class Server:
-    """A gunicorn at work."""
+def url_of(server: Server, path: str) -> str:
+    return f"{server.address}{PREFIX}{path}"
 
-    port: int
-    process_id: int
-    log: Path
 
-    def url(self, path: str) -> str:
-        return f"http://127.0.0.1:{self.port}{PREFIX}{path}"
-
-    def open_files(self) -> list[str]:
-        """Return what its workers have open below a job's folder."""
-        children = Path(f"/proc/{self.process_id}/task/{self.process_id}/children").read_text()
-        links = [
-            link for child in children.split() for link in Path("/proc", child, "fd").glob("*")
-        ]
-        found = []
-        for link in links:
-            with contextlib.suppress(FileNotFoundError):
-                found.append(str(link.readlink()))
-        return [path for path in found if "/projects/" in path]
+def open_files(server: Server) -> list[str]:
+    """Return what the workers of a server have open below a job's folder."""
+    children = Path(f"/proc/{server.process_id}/task/{server.process_id}/children").read_text()
+    links = [link for child in children.split() for link in Path("/proc", child, "fd").glob("*")]
+    found = []
+    for link in links:
+        with contextlib.suppress(FileNotFoundError):
+            found.append(str(link.readlink()))
+    return [path for path in found if "/projects/" in path]
 
 
 @pytest.fixture
@@ -185,29 +173,9 @@ def output_root(make_tree: MakeTree) -> Path:
 
 @pytest.fixture
 def server(output_root: Path, tmp_path: Path) -> Iterator[Server]:
-    """Run gunicorn with two workers of four threads on a free port of this machine."""
-    (tmp_path / "host.py").write_text(HOST)
-    environ = {
-        **os.environ,
-        "COMFY_FILES_OUTPUT_DIR": str(output_root),
-        "PYTHONPATH": str(tmp_path),
-    }
-    log = tmp_path / "log"
-    with socket.create_server(("127.0.0.1", 0), backlog=64) as listener, log.open("wb") as said:
-        command = [
-            *(sys.executable, "-m", "gunicorn", "--workers", "2", "--threads", "4", "--bind"),
-            *(f"fd://{listener.fileno()}", "--log-level", "warning", "host:app"),
-        ]
-        process = subprocess.Popen(
-            command, env=environ, pass_fds=[listener.fileno()], stderr=said, cwd=Path.cwd()
-        )
-        made = Server(listener.getsockname()[1], process.pid, log)
-        try:
-            urlopen(made.url("/status"), timeout=60).close()  # noqa: S310 - it waits for a worker
-            yield made
-        finally:
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(30) == 0
+    """Run gunicorn with two workers of four threads."""
+    with gunicorn(tmp_path, HOST, COMFY_FILES_OUTPUT_DIR=str(output_root)) as server:
+        yield server
 
 
 def curl(*arguments: str) -> subprocess.CompletedProcess[bytes]:
@@ -228,7 +196,7 @@ def test_clients_of_a_server_get_the_same_thumbnails_at_once(
     file_ids = [file_of(manager, f"image_{number}.png") for number in range(6)]
     bomb = file_of(manager, "bomb.png")
     urls = [
-        server.url(f"/{file_id}/thumbnail?size={size}")
+        url_of(server, f"/{file_id}/thumbnail?size={size}")
         for file_id in file_ids
         for size in (64, 512)
     ]
@@ -244,7 +212,7 @@ def test_clients_of_a_server_get_the_same_thumbnails_at_once(
         assert contents[number] == contents[number + len(urls)] == fetched(url)
         with Image.open(io.BytesIO(contents[number])) as image:
             assert f"size={max(image.size)}" in url
-    answered = curl("--head", server.url(f"/{bomb}/thumbnail")).stdout.decode().lower()
+    answered = curl("--head", url_of(server, f"/{bomb}/thumbnail")).stdout.decode().lower()
     assert "x-comfy-files-placeholder: too_large" in answered
     assert "bomb" not in answered
     assert "Traceback" not in server.log.read_text()
@@ -263,7 +231,7 @@ def test_an_archive_that_curl_has_fetched_passes_the_test_of_unzip(
         *(
             "--write-out",
             "%header{content-length} %{size_download}",
-            server.url("/jobs/show/archive"),
+            url_of(server, "/jobs/show/archive"),
         ),
     )
     assert (fetched.returncode, fetched.stderr) == (0, b"")
@@ -293,14 +261,14 @@ def test_curl_notices_an_archive_that_was_broken_off(
             file.seek(200 * 1024**2)
             file.write(b"x")
     target = tmp_path / "show.zip"
-    fetched = curl("--output", str(target), server.url("/jobs/show/archive"))
+    fetched = curl("--output", str(target), url_of(server, "/jobs/show/archive"))
     assert fetched.returncode in {18, 56}, fetched.stderr
     assert subprocess.run(
         [path_of("unzip"), "-t", str(target)], capture_output=True, check=False
     ).returncode
     log = server.log.read_text()
     assert log.count(f"The archive was broken off at '{last.relative_to(output_root)}'") >= 1
-    assert curl("--fail", server.url("/status")).returncode == 0
+    assert curl("--fail", url_of(server, "/status")).returncode == 0
 
 
 @pytest.mark.slow
@@ -309,19 +277,20 @@ def test_a_client_that_goes_away_leaves_nothing_open(
 ) -> None:
     open_manager(output_root).organize_output("show", files=["large.bin"])
     pause, ends_at = threading.Event(), time.monotonic() + 30
+    port = int(server.address.rpartition(":")[2])
     clients = []
     for _ in range(3):
-        client = socket.create_connection(("127.0.0.1", server.port))
+        client = socket.create_connection(("127.0.0.1", port))
         client.sendall(
             f"GET {PREFIX}/jobs/show/archive HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
         )
         assert client.recv(1000).startswith(b"HTTP/1.1 200")
         clients.append(client)
-    while not server.open_files():
+    while not open_files(server):
         assert time.monotonic() < ends_at, "it was never read"
         pause.wait(0.02)
     for client in clients:
         client.close()
-    while server.open_files():
-        assert time.monotonic() < ends_at, server.open_files()
+    while open_files(server):
+        assert time.monotonic() < ends_at, open_files(server)
         pause.wait(0.02)

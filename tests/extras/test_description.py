@@ -11,7 +11,7 @@ from pathlib import Path
 from flask_comfy_files.web.table import ROUTES
 from tests.trees import RECORDINGS
 from tests.web.answers import PREFIX
-from tests.web.server import serving
+from tests.web.server import faultless_gunicorn
 
 HERE = Path(__file__).parent
 TOKEN = "sesame"
@@ -22,21 +22,19 @@ WANTED = [route for route in ROUTES if route.setting is None]
 def test_requests_made_out_of_the_description_find_nothing_wrong(
     output_root: Path, tmp_path: Path
 ) -> None:
-    app = tmp_path / "studio.py"
-    app.write_text(
+    app = (
         "from flask import Flask\n"
         "from flask_comfy_files import add_file_manager_routes\n"
         "app = Flask('studio')\n"
         f"add_file_manager_routes(app, output_dir={str(output_root)!r}, token={TOKEN!r})\n"
         "manager = app.extensions['comfy_files']\n"
-        "manager.organize_output('clip_8', files=['batch_00001_.png'])\n",
-        encoding="utf-8",
+        "manager.organize_output('clip_8', files=['batch_00001_.png'])\n"
     )
     assert (RECORDINGS / "batch_00001_.png").is_file()
-    with serving(tmp_path) as address:
+    with faultless_gunicorn(tmp_path, app) as server:
         command = [
             *(sys.executable, "-m", "schemathesis.cli", "--config-file"),
-            *(str(HERE / "schemathesis.toml"), "run", f"{address}{PREFIX}/openapi.json"),
+            *(str(HERE / "schemathesis.toml"), "run", f"{server.address}{PREFIX}/openapi.json"),
             *("--header", f"Authorization: Bearer {TOKEN}", "--checks", "all"),
             *("--phases", "examples,coverage,fuzzing,stateful", "--max-examples", "5"),
             *("--continue-on-failure", "--no-color"),

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
 from tests.programs import path_of
-from tests.web.server import serving
+from tests.web.server import faultless_gunicorn
 
 pytestmark = pytest.mark.programs
 
@@ -37,10 +37,9 @@ def page() -> Iterator[Page]:
 
 @pytest.fixture
 def address(output_root: Path, tmp_path: Path) -> Iterator[str]:
-    studio = tmp_path / "studio.py"
-    studio.write_text(STUDIO.format(root=str(output_root), token=TOKEN), encoding="utf-8")
-    with serving(tmp_path) as site:
-        yield f"{site}/anime/studio/api/files"
+    studio = STUDIO.format(root=str(output_root), token=TOKEN)
+    with faultless_gunicorn(tmp_path, studio) as server:
+        yield f"{server.address}/anime/studio/api/files"
 
 
 def test_a_person_reads_the_interface_and_tries_it_below_a_path_of_its_own(

@@ -4,8 +4,6 @@ import contextlib
 import json
 import os
 import re
-import signal
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -28,6 +26,7 @@ from flask_comfy_files.core.errors import ConfigurationError
 from flask_comfy_files.core.metering import BUCKETS
 from tests.docs.pages import Page
 from tests.trees import BATCH, recording
+from tests.web.server import faultless_gunicorn
 
 METRICS = "/api/files/metrics"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
@@ -184,34 +183,14 @@ add_file_manager_routes(app, **json.loads(os.environ["SETTINGS"]))
 JOBS = [f"job_{number}" for number in range(1, 25)]
 
 
-@contextlib.contextmanager
-def serving(environ: dict[str, str], *options: str) -> Iterator[Callable[..., str]]:
-    """Run gunicorn with four workers on a free port of this machine; yield what calls it."""
-    with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
-        address = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        command = [
-            *(sys.executable, "-m", "gunicorn", "--workers", "4", "--threads", "2", "--bind"),
-            *(f"fd://{listener.fileno()}", "--log-level", "warning", *options, "studio:app"),
-        ]
-        with subprocess.Popen(
-            command, env=environ, pass_fds=[listener.fileno()], stderr=subprocess.PIPE
-        ) as server:
-
-            def call(url: str, body: object = None) -> str:
-                content = None if body is None else json.dumps(body).encode()
-                request = urllib.request.Request(  # noqa: S310 - our own server
-                    address + url, content, {"Content-Type": "application/json"}
-                )
-                with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
-                    text: str = answer.read().decode()
-                return text
-
-            try:
-                yield call
-            finally:
-                server.send_signal(signal.SIGTERM)
-                _, said = server.communicate(timeout=30)
-            assert (server.returncode, b"Traceback" in said) == (0, False), said.decode()
+def call(url: str, body: object = None) -> str:
+    content = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(  # noqa: S310 - our own server
+        url, content, {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
+        text: str = answer.read().decode()
+    return text
 
 
 @pytest.mark.slow
@@ -220,24 +199,27 @@ def test_workers_threads_and_commands_add_up(
     tmp_path: Path, make_tree: Callable[..., Path], options: list[str]
 ) -> None:
     root = make_tree({f"{job}_00001_.png": recording(BATCH[0]) for job in [*JOBS, "by_command"]})
-    (tmp_path / "studio.py").write_text(STUDIO)
     environ = {
         **os.environ,
         "PYTHONPATH": str(tmp_path),
         "SETTINGS": json.dumps({"output_dir": str(root), "metrics_route": True}),
     }
-    command = [sys.executable, "-m", "flask", "--app", "studio", "files", "organize", "by_command"]
-    with serving(environ, *options) as call, ThreadPoolExecutor(8) as pool:
+    command = [sys.executable, "-m", "flask", "--app", "served", "files", "organize", "by_command"]
+    options = ["--workers", "4", "--threads", "2", *options]
+    with (
+        faultless_gunicorn(tmp_path, STUDIO, *options, **environ) as server,
+        ThreadPoolExecutor(8) as pool,
+    ):
 
         def organize(job_id: str) -> str:
-            return call("/api/files/organize", {"job_id": job_id})
+            return call(f"{server.address}/api/files/organize", {"job_id": job_id})
 
         asked = [pool.submit(organize, job_id) for job_id in [*JOBS, *JOBS]]
         subprocess.run(command, env=environ, check=True, capture_output=True, timeout=60)
         for answer in asked:
             assert json.loads(answer.result())["file_count"] == 1
         for _ in range(8):  # whichever worker answers
-            found = samples(call(METRICS))
+            found = samples(call(server.address + METRICS))
             number = 2 * len(JOBS) + 1
             assert found["comfy_files_operations_total", ("organize", "ok")] == number
             assert found["comfy_files_operation_duration_seconds_count", ("organize",)] == number

@@ -1,4 +1,4 @@
-"""A real nginx before a real gunicorn, each on a port of its own, with the configuration that a page shows."""
+"""A real nginx on a port of its own, with the configuration that a page shows; and curl, which asks it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ import contextlib
 import grp
 import os
 import pwd
-import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from email.message import Message
@@ -18,6 +16,7 @@ from pathlib import Path
 
 from tests.docs.pages import Page
 from tests.programs import path_of
+from tests.web.server import running
 
 _NGINX = """
 daemon off;
@@ -67,21 +66,6 @@ def nginx_of(page: Page) -> str:
 
 
 @contextlib.contextmanager
-def gunicorn(folder: Path, module: str, **environ: str) -> Iterator[str]:
-    """Serve the ``app`` of a module's text; yield its address, as ``http://…``. Its log is ``app.log``."""
-    (folder / "served.py").write_text(module)
-    with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
-        command = [
-            *(sys.executable, "-m", "gunicorn", "--workers", "2", "--threads", "4"),
-            *("--bind", f"fd://{listener.fileno()}", "--access-logfile", "-", "served:app"),
-        ]
-        with (folder / "app.log").open("wb") as log:
-            yield from _running(
-                command, listener, {"PYTHONPATH": f"{folder}:{Path.cwd()}", **environ}, log.fileno()
-            )
-
-
-@contextlib.contextmanager
 def nginx(folder: Path, servers: str, replacing: Mapping[str, str]) -> Iterator[str]:
     """Run nginx with a server that listens on port 80, but for the port, and with other things replaced."""
     with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
@@ -98,28 +82,7 @@ def nginx(folder: Path, servers: str, replacing: Mapping[str, str]) -> Iterator[
             )
         )
         command = [path_of("nginx"), "-e", f"{folder}/nginx.log", "-p", str(folder)]
-        with (folder / "nginx.out").open("wb") as log:
-            yield from _running(
-                [*command, "-c", f"{folder}/nginx.conf"],
-                listener,
-                {"NGINX": f"{listener.fileno()};"},  # it takes this socket over, as in an upgrade
-                log.fileno(),
-            )
-
-
-def _running(
-    command: list[str], listener: socket.socket, environ: Mapping[str, str], log: int
-) -> Iterator[str]:
-    # Whoever connects before it is up waits in the backlog.
-    with subprocess.Popen(
-        command,
-        env={**os.environ, **environ},
-        pass_fds=[listener.fileno()],
-        stdout=log,
-        stderr=subprocess.STDOUT,
-    ) as server:
-        try:
-            yield "http://{}:{}".format(*listener.getsockname())
-        finally:
-            server.send_signal(signal.SIGTERM)
-            assert server.wait(60) == 0, command
+        command += ["-c", f"{folder}/nginx.conf"]
+        environ = {"NGINX": f"{listener.fileno()};"}  # it takes this socket over, as in an upgrade
+        with running(command, listener, environ, folder / "nginx.out"):
+            yield f"http://{address}"

@@ -13,7 +13,8 @@ from flask_comfy_files import FileManager
 from tests.docs.pages import Page
 from tests.trees import copy_recordings
 from tests.web.answers import PREFIX
-from tests.web.proxies import Answer, fetch, gunicorn, nginx, nginx_of, python_of
+from tests.web.proxies import Answer, fetch, nginx, nginx_of, python_of
+from tests.web.server import gunicorn
 
 LOGIN = Page("docs/how-to/flask-login.md")
 PROXY = Page("docs/how-to/reverse-proxy.md")
@@ -56,7 +57,7 @@ def logging_in(folder: Path) -> Iterator[str]:
     assert "os.urandom(32)" in app_alone  # of which each worker would have its own
     module = app_alone.replace("os.urandom(32)", "'one for all workers'")
     with gunicorn(folder, module, **environ) as app:
-        yield app
+        yield app.address
 
 
 @contextlib.contextmanager
@@ -71,12 +72,12 @@ def behind_a_gateway(
         app = stack.enter_context(gunicorn(folder / "app", module, **environ))
         verifier = stack.enter_context(gunicorn(folder / "verifier", VERIFIER))
         replacing = {
-            "http://127.0.0.1:8000": app,
-            "http://127.0.0.1:9000": verifier,
+            "http://127.0.0.1:8000": app.address,
+            "http://127.0.0.1:9000": verifier.address,
             **replacing,
         }
         gate = stack.enter_context(nginx(folder / "gate", nginx_of(GATEWAY), replacing))
-        yield f"{gate}/library", app
+        yield f"{gate}/library", app.address
 
 
 @pytest.fixture(scope="module")
@@ -196,7 +197,7 @@ def test_a_sub_path_without_a_proxy_that_cuts_it_off(folder: Path, tmp_path: Pat
     environ = {"COMFY_FILES_OUTPUT_DIR": str(folder / "output"), "SCRIPT_NAME": "/library"}
     named = ("-H", "X-Studio-User: mia", "-H", f"X-Gateway-Secret: {SECRET}")
     with gunicorn(tmp_path, python_of(GATEWAY), **environ) as app:
-        assert fetch(f"{app}/library{PREFIX}/status", *named).status == 200
+        assert fetch(f"{app.address}/library{PREFIX}/status", *named).status == 200
 
 
 def test_a_gateway_may_bring_the_one_token_for_all(output_root: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from flask import Flask, request
 from flask.testing import FlaskClient
 
 from flask_comfy_files.web.parsing import LARGEST_BODY_BYTES
-from flask_comfy_files.web.schemas.base import MOST_FILES
+from flask_comfy_files.web.schemas.base import MOST_ENTRIES
 from tests.conftest import MakeTree
 from tests.trees import read_tree, recording
 from tests.web.answers import BATCH, PREFIX, assert_problem, organize, organized, post
@@ -242,8 +242,8 @@ def test_null_stands_for_a_key_that_is_left_out(client: FlaskClient) -> None:
 
 
 def test_as_many_files_as_are_allowed_can_be_named(client: FlaskClient) -> None:
-    named = [f"lost_{number}.png" for number in range(MOST_FILES)]
-    assert organized(client, {"job_id": "lost", "files": named})["found"]["files"] == MOST_FILES
+    named = [f"lost_{number}.png" for number in range(MOST_ENTRIES)]
+    assert organized(client, {"job_id": "lost", "files": named})["found"]["files"] == MOST_ENTRIES
 
 
 @pytest.mark.usefixtures("unchanged")

@@ -22,7 +22,8 @@ from tests.programs import path_of
 from tests.trees import copy_recordings, recording
 from tests.web.answers import PREFIX
 from tests.web.conftest import MakeHost
-from tests.web.proxies import Answer, fetch, gunicorn, nginx, nginx_of, python_of
+from tests.web.proxies import Answer, fetch, nginx, nginx_of, python_of
+from tests.web.server import gunicorn
 
 PAGE = Page("docs/how-to/reverse-proxy.md")
 pytestmark = pytest.mark.programs
@@ -68,9 +69,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with contextlib.ExitStack() as stack:
         module = python_of(PAGE)
         app = stack.enter_context(gunicorn(folder, module, COMFY_FILES_OUTPUT_DIR=str(root)))
-        replacing = {"http://127.0.0.1:8000": app, "/srv/comfyui/output": str(root)}
+        replacing = {"http://127.0.0.1:8000": app.address, "/srv/comfyui/output": str(root)}
         proxied = stack.enter_context(nginx(folder, nginx_of(PAGE), replacing))
-        yield Site(app, proxied, root)
+        yield Site(app.address, proxied, root)
 
 
 def test_nginx_sends_the_bytes_with_the_headers_that_the_app_gives(
@@ -217,7 +218,10 @@ def test_the_location_of_the_page_follows_no_link_and_leads_nowhere_else(
     (output_root / "link.png").symlink_to(tmp_path / "secret.png")
     (output_root / "folder").symlink_to(tmp_path)
     with gunicorn(tmp_path, CARELESS) as app:
-        replacing = {"http://127.0.0.1:8000": app, "/srv/comfyui/output": str(output_root)}
+        replacing = {
+            "http://127.0.0.1:8000": app.address,
+            "/srv/comfyui/output": str(output_root),
+        }
         with nginx(tmp_path, nginx_of(PAGE), replacing) as proxied:
             assert fetch(f"{proxied}/?path={IMAGE}").body == BYTES
             for path in ("link.png", "folder/secret.png"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,38 @@ def test_the_numbers_of_an_example_add_up(document: Json) -> None:
         assert tuple(map(sum, zip(*told, strict=True))) == tallies(example["found"]), name
         seen += 1
     assert seen > 3
+
+
+def test_null_is_spoken_of_only_where_it_may_be(document: Json) -> None:
+    seen = 0
+    for name, schema in document["components"]["schemas"].items():
+        for key, described in schema["properties"].items():
+            kinds = described.get("type", [part.get("type") for part in described.get("anyOf", [])])
+            if re.search(r"\bnull\b", described["description"], re.IGNORECASE):
+                seen += 1
+                assert "null" in kinds, (name, key)
+    assert seen > 20
+    for operation in operations(document):
+        for word in operation["parameters"]:
+            assert "null" not in word["description"].lower(), word
+            assert None not in word["schema"].get("enum", []), word
+
+
+def test_the_example_of_a_task_is_of_the_kind_that_was_asked_for(document: Json) -> None:
+    answer = document["paths"][f"{PREFIX}/migrate"]["post"]["responses"]["202"]
+    assert answer["content"]["application/json"]["example"]["kind"] == "migrate"
+
+
+def test_the_changes_in_the_example_of_an_operation_look_like_real_ones(
+    client: FlaskClient, document: Json
+) -> None:
+    operation_id = client.post(f"{PREFIX}/organize", json={"job_id": "batch"}).get_json()[
+        "operation_id"
+    ]
+    real = client.get(f"{PREFIX}/operations/{operation_id}").get_json()["changes"][0]
+    answer = document["paths"][f"{PREFIX}/operations/{{operation_id}}"]["get"]["responses"]["200"]
+    example = answer["content"]["application/json"]["example"]["changes"][0]
+    assert (example.keys(), example["what"]) == (real.keys(), real["what"])
 
 
 def test_every_error_of_a_route_is_described_with_its_status_and_its_code(document: Json) -> None:

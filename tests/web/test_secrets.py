@@ -19,7 +19,8 @@ from flask_comfy_files.core.layout import DOCUMENT, INDEX, STATE
 from flask_comfy_files.web.table import ROUTES
 from tests.web.answers import PREFIX, organized
 from tests.web.conftest import MakeHost
-from tests.web.proxies import fetch, gunicorn
+from tests.web.proxies import fetch
+from tests.web.server import gunicorn
 
 TOKEN = "tok-3f9c27e5d1"
 WITH_TOKEN = {"Authorization": f"Bearer {TOKEN}"}
@@ -183,9 +184,9 @@ def test_a_failing_view_tells_nothing_about_itself(
     mode: str, output_root: Path, tmp_path: Path
 ) -> None:
     environ = {"COMFY_FILES_OUTPUT_DIR": str(output_root), "MODE": mode}
-    with gunicorn(tmp_path, FAILING, **environ) as app:
+    with gunicorn(tmp_path, FAILING, **environ) as server:
         token = ("-H", f"Authorization: Bearer {TOKEN}")
-        answered = fetch(f"{app}{PREFIX}/status", *token)
+        answered = fetch(f"{server.address}{PREFIX}/status", *token)
     assert answered.status == 500
     for secret in ("Traceback", "RuntimeError", "a secret", TOKEN, str(tmp_path), "served.py"):
         assert secret.encode() not in answered.body
@@ -193,4 +194,4 @@ def test_a_failing_view_tells_nothing_about_itself(
         assert answered.headers["Content-Type"] == "application/problem+json"
         assert json.loads(answered.body)["code"] == "internal_server_error"
     # Whoever keeps the server is told.
-    assert "RuntimeError" in (tmp_path / "app.log").read_text()
+    assert "RuntimeError" in server.log.read_text()

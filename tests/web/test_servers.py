@@ -6,8 +6,6 @@ import contextlib
 import http.client
 import json
 import os
-import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -25,6 +23,7 @@ from tests.conftest import MakeTree
 from tests.invariants import assert_sound
 from tests.trees import outputs, recording
 from tests.web.answers import BATCH, PREFIX, Json
+from tests.web.server import faultless_gunicorn
 
 STUDIO = """
 import json
@@ -68,43 +67,31 @@ def output_root(make_tree: MakeTree) -> Path:
 
 @pytest.fixture
 def environ(output_root: Path, tmp_path: Path) -> dict[str, str]:
-    """Return the environment of a server and of the commands beside it."""
-    (tmp_path / "studio.py").write_text(STUDIO)
+    """Return the environment of a server and of the commands beside it, with the folder of the app."""
     return {**os.environ, "COMFY_FILES_OUTPUT_DIR": str(output_root), "PYTHONPATH": str(tmp_path)}
 
 
 @contextlib.contextmanager
-def serving(environ: dict[str, str], *options: str) -> Iterator[Call]:
-    """Run gunicorn with four workers on a free port of this machine; yield what calls it."""
-    with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
-        port = listener.getsockname()[1]
-        command = [
-            *(sys.executable, "-m", "gunicorn", "--workers", "4", "--bind"),
-            *(f"fd://{listener.fileno()}", "--log-level", "warning", *options, "studio:app"),
-        ]
-        with subprocess.Popen(
-            command, env=environ, pass_fds=[listener.fileno()], stderr=subprocess.PIPE
-        ) as server:
+def serving(environ: dict[str, str], *options: str, module: str = STUDIO) -> Iterator[Call]:
+    """Run gunicorn with four workers; yield what calls it."""
+    folder = Path(environ["PYTHONPATH"])
+    with faultless_gunicorn(
+        folder, module, "--workers", "4", "--threads", "1", *options, **environ
+    ) as server:
 
-            def call(method: str, url: str, body: object = None, *others: int) -> Json:
-                connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-                with contextlib.closing(connection):
-                    content = None if body is None else json.dumps(body)
-                    headers = {"Content-Type": "application/json"} if content else {}
-                    connection.request(method, url, content, headers)
-                    response = connection.getresponse()
-                    answer: Json = json.loads(response.read())
-                    assert response.status in {200, *others}, answer
-                    return answer
+        def call(method: str, url: str, body: object = None, *others: int) -> Json:
+            host = server.address.removeprefix("http://")
+            connection = http.client.HTTPConnection(host, timeout=60)
+            with contextlib.closing(connection):
+                content = None if body is None else json.dumps(body)
+                headers = {"Content-Type": "application/json"} if content else {}
+                connection.request(method, url, content, headers)
+                response = connection.getresponse()
+                answer: Json = json.loads(response.read())
+                assert response.status in {200, *others}, answer
+                return answer
 
-            try:
-                call("GET", f"{PREFIX}/status")  # it waits for the first worker
-                yield call
-            finally:
-                server.send_signal(signal.SIGTERM)
-                _, said = server.communicate(timeout=30)
-            assert server.returncode == 0, said.decode()
-            assert b"Traceback" not in said, said.decode()
+        yield call
 
 
 def complete_all(call: Call, jobs: Sequence[str]) -> list[Json]:
@@ -119,7 +106,7 @@ def turned(places: int) -> list[str]:
 
 def by_command(environ: dict[str, str], *arguments: str) -> Json:
     """Ask for something in a process of its own."""
-    command = [sys.executable, "-m", "flask", "--app", "studio", "files", *arguments]
+    command = [sys.executable, "-m", "flask", "--app", "served", "files", *arguments]
     result = subprocess.run(
         [*command, "--json"], env=environ, capture_output=True, check=True, timeout=60
     )

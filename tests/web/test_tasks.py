@@ -550,7 +550,6 @@ if os.environ.get("USED_BEFORE_THE_FORK"):
 def test_a_worker_is_killed_over_a_migration_and_another_one_goes_on_with_it(
     output_root: Path, tmp_path: Path, options: list[str], early: str
 ) -> None:
-    (tmp_path / "studio.py").write_text(STUDIO)
     environ = {
         **os.environ,
         "COMFY_FILES_OUTPUT_DIR": str(output_root),
@@ -559,7 +558,7 @@ def test_a_worker_is_killed_over_a_migration_and_another_one_goes_on_with_it(
         "USED_BEFORE_THE_FORK": early,
     }
     place = ["--workers", "2", "--chdir", str(tmp_path)]
-    with serving(environ, *place, *options) as call:
+    with serving(environ, *place, *options, module=STUDIO) as call:
         url = f"{LIST}/{call('POST', MIGRATE, {}, 202)['task_id']}"
         wait_for(tmp_path / "worker")
         worker = (tmp_path / "worker").read_text()

@@ -1,4 +1,4 @@
-"""The bytes of files in other forms: a small picture of one, or all of a job in an archive."""
+"""The bytes of files in other forms: a thumbnail of one, or all of a job in an archive."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Delivering(Jobs):
     """What a manager hands out of a library."""
 
     def get_thumbnail(self, file_id: str, size: int = 256) -> Thumbnail:
-        """Return a small picture of a file by its id or its path: of an image, or of a frame of a video.
+        """Return the thumbnail of a file by its id or its path: of an image, or of a frame of a video.
 
         ``size`` is its longer side in pixels: 64, 128, 256, 512 or 1024; a smaller image keeps its size. It is
         drawn once and kept below ``.comfy_files/``, up to the setting ``THUMBNAIL_CACHE_BYTES``; where it cannot

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 from flask_comfy_files.core.listing import (
-    FILE_SORTS,
-    JOB_SORTS,
-    MOST_LISTED,
-    PROJECT_SORTS,
     Moment,
     files_page,
     jobs_page,
@@ -55,6 +51,7 @@ class Listing(Base):
                 question, or a filter cannot be.
         """
         wanted = listing(
+            "files",
             require_filters(
                 project=project,
                 job=job,
@@ -66,11 +63,8 @@ class Listing(Base):
                 min_size=min_size,
                 q=q,
             ),
-            kind="files",
-            sorts=FILE_SORTS,
             sort=sort,
             limit=limit,
-            most=MOST_LISTED,
             cursor=cursor,
         )
         with self._reading() as reader:
@@ -100,6 +94,7 @@ class Listing(Base):
             InvalidInputError: As ``list_files``.
         """
         wanted = listing(
+            "jobs",
             require_filters(
                 project=project,
                 since=since,
@@ -109,11 +104,8 @@ class Listing(Base):
                 min_size=min_size,
                 q=q,
             ),
-            kind="jobs",
-            sorts=JOB_SORTS,
             sort=sort,
             limit=limit,
-            most=MOST_LISTED,
             cursor=cursor,
         )
         with self._reading() as reader:
@@ -137,12 +129,10 @@ class Listing(Base):
             InvalidInputError: As ``list_files``.
         """
         wanted = listing(
+            "projects",
             require_filters(min_size=min_size, q=q),
-            kind="projects",
-            sorts=PROJECT_SORTS,
             sort=sort,
             limit=limit,
-            most=MOST_LISTED,
             cursor=cursor,
         )
         with self._reading() as reader:

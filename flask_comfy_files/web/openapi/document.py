@@ -139,7 +139,8 @@ def _successes(route: Route) -> Json:
     if is_asked:
         answers["304"] = {"description": "The client has this answer already.", "headers": _ETAG}
     if isinstance(route.view, Outlasting) or (route.answer is TaskRecord and not is_asked):
-        answers["202"] = _answer(TaskRecord, "It takes longer, and is a task now.", _LOCATION)
+        kind = {"kind": route.view.kind} if isinstance(route.view, Outlasting) else {}
+        answers["202"] = _answer(TaskRecord, "It takes longer, and is a task now.", _LOCATION, kind)
     return answers
 
 
@@ -148,8 +149,8 @@ def _link_of(record: type[Any]) -> Json:
     return _LINK if "next_cursor" in {entry.name for entry in fields(record)} else {}
 
 
-def _answer(record: type[Any], text: str, headers: Json) -> Json:
-    content = {"schema": reference_to(record), "example": example_of(record)}
+def _answer(record: type[Any], text: str, headers: Json, besides: Json | None = None) -> Json:
+    content = {"schema": reference_to(record), "example": example_of(record, besides)}
     answer: Json = {"description": text, "content": {"application/json": content}}
     return {**answer, "headers": headers} if headers else answer
 

@@ -100,6 +100,8 @@ def _without_null(schema: Mapping[str, Any]) -> dict[str, Any]:
         kept["type"] = kinds[0] if len(kinds) == 1 else kinds
     if "anyOf" in kept:
         kept["anyOf"] = [part for part in kept["anyOf"] if part != {"type": "null"}]
+    if "enum" in kept:
+        kept["enum"] = [value for value in kept["enum"] if value is not None]
     return kept
 
 

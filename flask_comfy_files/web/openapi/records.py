@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any, Final, Union, get_args, get_origin, get_type_hints
 
-from flask_comfy_files.web.openapi.vocabulary import EXAMPLES, NUMBERS, OPTIONAL, WORDS, Word
+from flask_comfy_files.web.openapi.vocabulary import EXAMPLES, NUMBERS, OPTIONAL, TEXTS, WORDS, Word
 
 Schema = dict[str, Any]
 
@@ -51,11 +51,13 @@ def schema_of(record: type[Any]) -> Schema:
     names = [entry.name for entry in fields(record)]
     properties = {}
     for name in names:
-        word = word_of(name, hints[name])
+        kind = hints[name]
+        word = word_of(name, kind)
+        text = f"{word.text} {word.null}".strip() if type(None) in get_args(kind) else word.text
         properties[name] = {
-            **_schema_of_type(hints[name]),
+            **_schema_of_type(kind),
             **word.schema,
-            "description": word.text,
+            "description": TEXTS.get(record.__name__, {}).get(name, text),
         }
     return {
         "type": "object",
@@ -65,22 +67,25 @@ def schema_of(record: type[Any]) -> Schema:
     }
 
 
-def example_of(kind: Any, name: str = "") -> Any:
-    """Return an example of a record, or of the value that a key of some type has."""
-    if isinstance(kind, type) and is_dataclass(kind):
-        hints = get_type_hints(kind)
-        said = EXAMPLES.get(kind.__name__, {})
-        values = {
-            entry.name: said[entry.name]
-            if entry.name in said
-            else example_of(hints[entry.name], entry.name)
-            for entry in fields(kind)
-        }
-        return {key: value for key, value in values.items() if value is not ...}
-    for part in get_args(kind):
+def example_of(record: type[Any], besides: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return an example of a record, in which something is said besides."""
+    hints = get_type_hints(record)
+    said = {**EXAMPLES.get(record.__name__, {}), **(besides or {})}
+    return {
+        entry.name: _example_of_key(entry.name, hints[entry.name], said.get(entry.name, {}))
+        for entry in fields(record)
+        if said.get(entry.name) is not ...
+    }
+
+
+def _example_of_key(name: str, kind: Any, said: Any) -> Any:
+    if not isinstance(said, Mapping):
+        return said
+    for part in (kind, *get_args(kind)):
         if isinstance(part, type) and is_dataclass(part):
-            return [example_of(part)] if get_origin(kind) is tuple else example_of(part)
-    return word_of(name, kind).example
+            example = example_of(part, said)
+            return [example] if get_origin(kind) is tuple else example
+    return said or word_of(name, kind).example
 
 
 def reference_to(record: type[Any]) -> Schema:

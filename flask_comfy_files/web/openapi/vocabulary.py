@@ -19,35 +19,36 @@ PATH: Final = "projects/tokyo_debt_series/clip_8/clip_8_1770091506_video.mp4"
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A key: what it is, an example, and what a JSON Schema can say of it."""
+    """A key: what it is, an example, what a JSON Schema can say of it, and what null says where it may be."""
 
     text: str
     example: Any = None
     schema: Mapping[str, Any] = field(default_factory=dict)
+    null: str = ""
 
 
 _TIME: Final = {"format": "date-time"}
+_OF_NONE: Final = "Null where a file belongs to none."
+_UNKNOWN: Final = "Null where it is not known."
 
 WORDS: Final[Mapping[str, Word]] = {
     # Identity
     "file_id": Word(
         "Id of a file, 32 hex digits; it stays the same when the file is moved.", FILE_ID
     ),
-    "job_id": Word("Id of a job; null where a file belongs to none.", "clip_8"),
-    "project_id": Word("Id of a project; null where a file belongs to none.", "tokyo_debt_series"),
-    "operation_id": Word(
-        "Id of the operation that did it; null where nothing was done.", OPERATION_ID
-    ),
+    "job_id": Word("Id of a job.", "clip_8", null=_OF_NONE),
+    "project_id": Word("Id of a project.", "tokyo_debt_series", null=_OF_NONE),
+    "operation_id": Word("Id of the operation.", OPERATION_ID, null="Null where nothing was done."),
     "plan_id": Word("Id of a planned cleanup.", OPERATION_ID),
     "task_id": Word("Id of work that has outlasted its request.", OPERATION_ID),
     "library_id": Word("Id of the library.", OPERATION_ID),
-    "prompt_id": Word("Id of the ComfyUI run, where it is known.", PROMPT_ID),
-    "node_id": Word("Id of the node of ComfyUI's graph, where it is known.", "9"),
+    "prompt_id": Word("Id of the ComfyUI run.", PROMPT_ID, null=_UNKNOWN),
+    "node_id": Word("Id of the node of ComfyUI's graph.", "9", null=_UNKNOWN),
     "class_type": Word("Class of the node.", "SaveImage"),
     "run": Word("Name of the folder in the inbox into which this run writes.", "5f0c2a9d"),
-    "cursor": Word("Where an earlier answer has ended.", None),
+    "cursor": Word("Where an earlier answer has ended."),
     "next_cursor": Word(
-        "What to give as cursor for what comes next; null where there is no more.", None
+        "What to give as cursor for what comes next.", null="Null where there is no more."
     ),
     # A file
     "file_path": Word(
@@ -75,20 +76,23 @@ WORDS: Final[Mapping[str, Word]] = {
     "file_extension": Word("Extension in lower case with the dot; may be empty.", ".mp4"),
     "media_type": Word("MIME type, by the content where that is recognized.", "video/mp4"),
     "file_size": Word("Bytes.", 1048576),
-    "size": Word("Longer side of a picture in pixels.", 256),
+    "size": Word("Longer side of the thumbnail in pixels.", 256),
     "checksum": Word("SHA-256 of the bytes, 64 lower-case hex digits.", CHECKSUM),
     "evidence": Word(
         "The rule by which it was attributed.", "history", {"enum": [*map(str, Evidence)]}
     ),
-    "same_file_as": Word("The file_id of the record with which it shares its bytes, else null."),
-    "width": Word("Pixels, where known.", 1024),
-    "height": Word("Pixels, where known.", 576),
-    "duration_s": Word("Seconds, where known.", 5.0),
+    "same_file_as": Word(
+        "The file_id of the record with which it shares its bytes.",
+        null="Null where it shares none.",
+    ),
+    "width": Word("Pixels.", 1024, null=_UNKNOWN),
+    "height": Word("Pixels.", 576, null=_UNKNOWN),
+    "duration_s": Word("Seconds.", 5.0, null=_UNKNOWN),
     "missing": Word(
         "True for a file that has gone; the key is there only then.", True, {"const": True}
     ),
     # Jobs, projects and lists of them
-    "files": Word("The records of the files, or what names them.", ["AnimateDiff_00001.mp4"]),
+    "files": Word("The records of the files.", ["AnimateDiff_00001.mp4"]),
     "organized_files": Word("The records of all files that the job now has."),
     "job_count": Word("How many jobs there are.", 1),
     "file_count": Word("How many files there are.", 1),
@@ -147,19 +151,34 @@ WORDS: Final[Mapping[str, Word]] = {
     "purged_jobs": Word("How many jobs were deleted for good.", 1),
     "purged_files": Word("How many files were deleted for good.", 0),
     "removed_directories": Word("How many folders were empty then, and were removed.", 1),
-    "restorable_until": Word("Until when it can be restored; null where never.", LATER, _TIME),
+    "restorable_until": Word(
+        "Until when it can be restored.", LATER, _TIME, null="Null where it cannot."
+    ),
     "trashed_at": Word("When it was deleted.", MOMENT, _TIME),
     "expires_at": Word("Until when it can be carried out.", MOMENT, _TIME),
-    "report": Word("What the operation has answered, where that was kept."),
+    "report": Word("What the operation has answered.", null="Null where that was not kept."),
     "undone": Word("What was undone."),
     "already_undone": Word("What had been undone before."),
     "beside": Word("What came back under another name, because its own was taken."),
     "advice": Word("What to do.", "Restore the job first."),
-    "undoes": Word("The operation that this one has undone, else null.", OPERATION_ID),
-    "undone_by": Word("The operation that has undone this one, else null."),
+    "undoes": Word(
+        "The operation that this one has undone.",
+        OPERATION_ID,
+        null="Null where it has undone none.",
+    ),
+    "undone_by": Word("The operation that has undone this one.", null="Null where none has."),
     "operations": Word("The operations, newest first."),
     "changes": Word(
-        "What it changed, as the document says it.", [{"kind": "job", "job_id": "clip_8"}]
+        "What it changed, in order.",
+        [
+            {
+                "file_id": FILE_ID,
+                "job_id": "clip_8",
+                "from": "AnimateDiff_00001.mp4",
+                "to": PATH,
+                "what": "moved",
+            }
+        ],
     ),
     "at": Word("When, ISO 8601 in UTC.", MOMENT, _TIME),
     "kind": Word("Of what kind it is.", "organize"),
@@ -176,17 +195,17 @@ WORDS: Final[Mapping[str, Word]] = {
     "missing_files": Word("How many of them are not there.", 0),
     "is_complete": Word("Whether everything was looked at; else cursor says where to go on.", True),
     "repaired": Word("What was put right, and how."),
-    "detail": Word("What is wrong, in words.", "The file is not there."),
+    "detail": Word("What is wrong, in words.", "it is not there: not_found"),
     "read_bytes": Word("Whether the bytes of all files are read and compared.", True),
     "max_seconds": Word("After how many seconds to stop.", 20),
     # Long work
     "tasks": Word("The work, newest first."),
     "state": Word("How it stands.", "ok"),
     "done": Word("How much is done.", 1),
-    "total": Word("Of how much; in bytes where it is a volume.", 2000000000000),
+    "total": Word("Of how much.", 2000000000000, null=_UNKNOWN),
     "arguments": Word("With what it was asked for.", {"dry_run": False}),
-    "result": Word("The report, once it has finished."),
-    "error": Word("The problem with which it has ended, else null."),
+    "result": Word("The report.", null="Null until it has finished."),
+    "error": Word("The problem with which it has ended.", null="Null where it has not."),
     "started_at": Word("When it began.", MOMENT, _TIME),
     "updated_at": Word("When it last said how far it is.", MOMENT, _TIME),
     # The library
@@ -196,7 +215,7 @@ WORDS: Final[Mapping[str, Word]] = {
     "legacy": Word("What lies in legacy/ and belongs to no job."),
     "trash": Word("What rests in the trash."),
     "pending_jobs": Word("How many jobs wait to be organized.", 0),
-    "disk": Word("The volume, in bytes; null when it cannot be asked."),
+    "disk": Word("The volume, in bytes.", null="Null when it cannot be asked."),
     "used": Word("Bytes that are used.", 1200000000000),
     "free": Word("Bytes that are free.", 800000000000),
     "health": Word("How the library is."),
@@ -239,12 +258,22 @@ WORDS: Final[Mapping[str, Word]] = {
 
 NUMBERS: Final[Mapping[str, Word]] = {
     "files": Word("How many files.", 1),
-    "bytes": Word("Their bytes.", 1048576),
+    "bytes": Word("Their bytes.", 1048576, null="Null where bytes are not counted."),
     "jobs": Word("How many jobs.", 1),
     "projects": Word("How many projects.", 1),
     "found": Word("How many findings were given.", 1),
 }
 """Keys that are numbers in some records, and something else in others."""
+
+TEXTS: Final[Mapping[str, Mapping[str, str]]] = {
+    "CleanupPlan": {"created_at": "When it was planned.", "report": "What it would do."},
+    "DiskUsage": {"total": "Bytes that the volume has."},
+    "JobRecord": {"reason": "Why it has no files, or fewer than it may yet get; null for most."},
+    "KeptJobs": {"job_id": "Id of the job. Null for several that are kept for the same reason."},
+    "UndoReport": {"undoes": "The operation that was undone.", "kind": "Its kind."},
+    "VerifyReport": {"cursor": "By what to go on. Null where everything was looked at."},
+}
+"""What a key means in a record where it means something of its own."""
 
 OPTIONAL: Final = frozenset(
     {"file_path", "missing", "unavailable", "organize_error", "organize_operation_id"}
@@ -252,9 +281,16 @@ OPTIONAL: Final = frozenset(
 """Keys that are there only where there is something to say."""
 
 _NOTHING: Final = {"files": 0, "bytes": 0}
+_OWNED_BY_NOBODY: Final = {
+    **dict.fromkeys(("job_id", "project_id", "prompt_id", "node_id")),
+    "path": "legacy/AnimateDiff_00001.mp4",
+    "file_path": "/srv/output/legacy/AnimateDiff_00001.mp4",
+    "evidence": "none",
+}
 
 EXAMPLES: Final[Mapping[str, Mapping[str, Any]]] = {
     "FileRecord": {"missing": ...},
+    "LegacyFiles": {"files": _OWNED_BY_NOBODY},
     "OrganizeReport": {
         "already_there": _NOTHING,
         "skipped": [],
@@ -282,7 +318,17 @@ EXAMPLES: Final[Mapping[str, Mapping[str, Any]]] = {
         "dry_run": False,
     },
     "DeletedJob": {"reason": "expired"},
-    "RepairReport": {"skipped": [], "failed": [], "dry_run": False},
+    "RepairReport": {
+        "repaired": {"detail": "recorded as missing"},
+        "skipped": [],
+        "failed": [],
+        "dry_run": False,
+    },
+    "CleanupPlan": {
+        "expires_at": "2026-02-04T04:05:06Z",
+        "report": {"dry_run": True, "operation_id": None},
+    },
+    "Move": {"path": "AnimateDiff_00001.mp4"},
     "Finding": {"kind": "missing"},
     "VerifyReport": {"failed": []},
     "UndoReport": {
@@ -296,7 +342,18 @@ EXAMPLES: Final[Mapping[str, Mapping[str, Any]]] = {
     "OperationRecord": {"undoes": None},
     "TaskSummary": {"kind": "verify", "state": "running", "dry_run": False, "total": 2},
     "TaskRecord": {"kind": "verify", "state": "running", "dry_run": False, "total": 2},
-    "StampedPrompt": {"unstamped": []},
+    "StampedPrompt": {
+        "prompt": {
+            "9": {
+                "class_type": "SaveImage",
+                "inputs": {"filename_prefix": "inbox/clip_8/5f0c2a9d/hero"},
+            }
+        },
+        "unstamped": [],
+    },
     "CompletedJob": {"organize_error": ..., "organize_operation_id": ...},
 }
-"""What the example of a record says besides, so that its numbers add up; ``...`` leaves the key out."""
+"""What the example of a record says besides, so that its numbers add up.
+
+A mapping is what a record in it says besides; ``...`` leaves the key out.
+"""

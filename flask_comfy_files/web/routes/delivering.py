@@ -1,4 +1,4 @@
-"""The bytes of files in other forms: small pictures, and archives."""
+"""The bytes of files in other forms: thumbnails, and archives."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from flask_comfy_files.web.schemas.delivering import ThumbnailQuery
 
 
 def get_thumbnail(api: FileManagerAPI, file_id: str, size: int) -> Response:
-    """Return a small picture of one file."""
+    """Return the thumbnail of one file."""
     return send_thumbnail(api.manager.get_thumbnail(file_id, size))
 
 
@@ -31,7 +31,7 @@ ROUTES: Final = (
         method="GET",
         rule=f"/{FILE_ID}/thumbnail",
         action=Action.READ,
-        summary="Get a small picture of one file.",
+        summary="Get the thumbnail of one file.",
         view=get_thumbnail,
         query=ThumbnailQuery,
         answer=Bytes(

@@ -1,4 +1,4 @@
-"""ComfyUI's own words: the graphs that it runs, and the names that it gives to files."""
+"""ComfyUI's own words: the workflows that it runs, and the names that it gives to files."""
 
 from __future__ import annotations
 

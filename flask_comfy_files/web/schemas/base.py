@@ -9,7 +9,8 @@ from marshmallow import EXCLUDE, RAISE, Schema, ValidationError, fields, validat
 
 from flask_comfy_files.web.schemas import forms
 
-MOST_FILES: Final = 20_000
+MOST_ENTRIES: Final = 20_000
+"""What a list in a request may hold."""
 
 
 class Strict(Schema):
@@ -66,5 +67,6 @@ class FilesOfJob(Schema):
         fields.Raw(allow_none=True, metadata=forms.NAMED_FILE),
         load_default=None,
         allow_none=True,
-        validate=validate.Length(max=MOST_FILES),
+        validate=validate.Length(max=MOST_ENTRIES),
+        metadata={"description": "The job's files, as ComfyUI names them or by their paths."},
     )

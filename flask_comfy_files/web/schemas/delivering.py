@@ -1,4 +1,4 @@
-"""What requests say of pictures."""
+"""What requests say of thumbnails."""
 
 from __future__ import annotations
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Final
 
 from marshmallow import fields, validate
 
 from flask_comfy_files.core.listing import (
-    FILE_SORTS,
-    JOB_SORTS,
     LARGEST_SIZE,
     LONGEST_TEXT,
     MOST_FILES,
     MOST_LISTED,
-    PROJECT_SORTS,
+    SORTS,
 )
 from flask_comfy_files.core.records import FileType
 from flask_comfy_files.web.schemas import forms
@@ -25,8 +22,8 @@ _TEXT: Final = {"pattern": r"^[^\x00]*$", "maxLength": LONGEST_TEXT}
 _SIZE: Final = {"minimum": 0, "maximum": LARGEST_SIZE}
 
 
-def _one_of(sorts: Iterable[str]) -> dict[str, list[str]]:
-    return {"enum": [f"{sign}{word}" for word in sorts for sign in ("", "-")]}
+def _sort_of(kind: str) -> dict[str, list[str]]:
+    return {"enum": [f"{sign}{word}" for word in SORTS[kind] for sign in ("", "-")]}
 
 
 class ProjectsQuery(Strict):
@@ -34,7 +31,7 @@ class ProjectsQuery(Strict):
 
     min_size = fields.Integer(load_default=None, metadata=_SIZE)
     q = fields.String(load_default=None, metadata=_TEXT)
-    sort = fields.String(load_default="project_id", metadata=_one_of(PROJECT_SORTS))
+    sort = fields.String(load_default="project_id", metadata=_sort_of("projects"))
     limit = fields.Integer(load_default=50, metadata={"minimum": 1, "maximum": MOST_LISTED})
     cursor = fields.String(load_default=None, metadata=forms.CURSOR)
 
@@ -46,8 +43,13 @@ class JobsQuery(ProjectsQuery):
     since = fields.String(load_default=None, metadata=_TIME)
     until = fields.String(load_default=None, metadata=_TIME)
     tag = fields.String(load_default=None, metadata=forms.TAG)
-    pinned = fields.Boolean(truthy={"true"}, falsy={"false"}, load_default=None)
-    sort = fields.String(load_default="-created_at", metadata=_one_of(JOB_SORTS))
+    pinned = fields.Boolean(
+        truthy={"true"},
+        falsy={"false"},
+        load_default=None,
+        metadata={"description": "Only those of pinned jobs, or with false only those of others."},
+    )
+    sort = fields.String(load_default="-created_at", metadata=_sort_of("jobs"))
 
 
 class FilesQuery(JobsQuery):
@@ -61,7 +63,7 @@ class FilesQuery(JobsQuery):
         validate=validate.OneOf(list(FileType)),
         metadata={"description": "Only files of this type.", "examples": ["video"]},
     )
-    sort = fields.String(load_default="-created_at", metadata=_one_of(FILE_SORTS))
+    sort = fields.String(load_default="-created_at", metadata=_sort_of("files"))
 
 
 class PartQuery(Strict):

@@ -9,7 +9,7 @@ from marshmallow import fields, validate
 
 from flask_comfy_files.core.detection import Grouping
 from flask_comfy_files.web.schemas import forms
-from flask_comfy_files.web.schemas.base import MOST_FILES, Flag, Strict
+from flask_comfy_files.web.schemas.base import MOST_ENTRIES, Flag, Strict
 
 
 class MigrateBody(Strict):
@@ -30,7 +30,10 @@ class AssignBody(Strict):
     """``POST /legacy/assign``."""
 
     files = fields.List(
-        fields.String(), required=True, validate=validate.Length(min=1, max=MOST_FILES)
+        fields.String(),
+        required=True,
+        validate=validate.Length(min=1, max=MOST_ENTRIES),
+        metadata={"description": "What is given to the job: ids, or paths."},
     )
     job_id = fields.String(required=True, metadata=forms.IDENTIFIER)
     project_id = fields.String(load_default=None, allow_none=True, metadata=forms.IDENTIFIER)

@@ -1,4 +1,4 @@
-"""What requests say of ComfyUI's names and graphs, and of the bytes of a file."""
+"""What requests say of ComfyUI's names and workflows, and of the bytes of a file."""
 
 from __future__ import annotations
 

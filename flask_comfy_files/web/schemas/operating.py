@@ -8,7 +8,7 @@ from marshmallow import ValidationError, fields, validate
 
 from flask_comfy_files.core.operations import MOST_CHANGES, MOST_OPERATIONS
 from flask_comfy_files.web.schemas import forms
-from flask_comfy_files.web.schemas.base import MOST_FILES, Flag, Strict, Whole
+from flask_comfy_files.web.schemas.base import MOST_ENTRIES, Flag, Strict, Whole
 
 MOST_VERIFY_SECONDS: Final = 25
 """Below the 30 s after which gunicorn takes a worker for dead."""
@@ -26,7 +26,10 @@ class ChangesQuery(Strict):
 class OperationsQuery(ChangesQuery):
     """``GET /operations``."""
 
-    kind = fields.String(load_default=None, metadata={"pattern": "^[ -~]*$"})
+    kind = fields.String(
+        load_default=None,
+        metadata={"pattern": "^[ -~]*$", "description": "Only those of this kind."},
+    )
     limit = fields.Integer(load_default=50, metadata={"minimum": 1, "maximum": MOST_OPERATIONS})
 
 
@@ -64,6 +67,6 @@ class RepairBody(Strict):
     findings = fields.List(
         fields.Raw(allow_none=True, metadata=forms.FINDING),
         required=True,
-        validate=validate.Length(max=MOST_FILES),
+        validate=validate.Length(max=MOST_ENTRIES),
     )
     dry_run = Flag(load_default=False)

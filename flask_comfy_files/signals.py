@@ -78,5 +78,5 @@ def send(signal: Signal, sender: object, **payload: Any) -> None:
             if inspect.iscoroutinefunction(receiver):
                 raise TypeError(f"{receiver!r} is a coroutine function, which nobody awaits")  # noqa: TRY301 - told like any other failure
             receiver(sender, **payload)
-        except Exception:  # noqa: BLE001 - it is the host's, and the change is done
+        except (Exception, SystemExit):  # noqa: BLE001 - it is the host's, and the change is done
             _log.exception("a receiver of %s has failed", getattr(signal, "name", signal))

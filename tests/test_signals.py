@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -281,21 +282,25 @@ def test_a_receiver_that_fails_is_logged_and_disturbs_nobody(
     def fail(_sender: object, **_: Any) -> None:
         raise RuntimeError("the host's own trouble")
 
+    def leave(_sender: object, **_: Any) -> None:
+        sys.exit("the host's own end")
+
     async def wait(_sender: object, **_: Any) -> None:
         pass
 
     with (
         caplog.at_level(logging.ERROR),
         signals.job_organized.connected_to(fail),
+        signals.job_organized.connected_to(leave),
         signals.job_organized.connected_to(wait),
     ):
         report = manager.organize_output("batch")
     assert report.file_count == len(BATCH)
     assert names(told) == ["job_organized"]
     logged = [record for record in caplog.records if record.name == "flask_comfy_files.signals"]
-    assert [record.levelname for record in logged] == ["ERROR", "ERROR"]
+    assert [record.levelname for record in logged] == ["ERROR"] * 3
     traces = [str(record.exc_info and record.exc_info[1]) for record in logged]
-    assert "the host's own trouble" in traces
+    assert {"the host's own trouble", "the host's own end"} < {*traces}
     assert [trace for trace in traces if "is a coroutine function" in trace]
 
 

@@ -135,9 +135,14 @@ class Thumbnails:
         Raises:
             NoPictureError: It has.
         """
-        reason, ends_at = self._hopeless.get(checksum, (NoPicture.NO_PICTURE, 0.0))
-        if time.monotonic() < ends_at:
+        reason = self._why_hopeless(checksum)
+        if reason is not None:
             raise NoPictureError(reason)
+
+    def _why_hopeless(self, checksum: str) -> NoPicture | None:
+        """Return why a picture is not to be tried again yet; ``None`` where it is."""
+        reason, ends_at = self._hopeless.get(checksum, (None, 0.0))
+        return reason if time.monotonic() < ends_at else None
 
     def _may_keep(self) -> bool:
         """Say whether what lies in the output root is the library that we know."""
@@ -152,7 +157,7 @@ class Thumbnails:
         if len(self._told) >= _MOST_REMEMBERED:
             self._told.clear()
             self._hopeless.clear()
-        if path is not None and reason in _SETTLED and record.checksum not in self._hopeless:
+        if path is not None and reason in _SETTLED and self._why_hopeless(record.checksum) is None:
             self._hopeless[record.checksum] = reason, time.monotonic() + _SETTLED_FOR_S
         if record.file_id not in self._told:
             self._told.add(record.file_id)

@@ -81,7 +81,7 @@ def _is_authorized(request: Request, action: Action, settings: Settings) -> bool
     try:
         # Only True itself: a response or a coroutine is truthy, too.
         return authorize is not None and authorize(request, str(asked)) is True
-    except Exception:  # noqa: BLE001 - the host's code: whatever it raises is a no
+    except (Exception, SystemExit):  # noqa: BLE001 - the host's code: whatever it raises is a no
         _log.exception("COMFY_FILES_AUTHORIZE failed, so the request is refused")
         return False
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Final, NoReturn
 
 from flask import Request
-from marshmallow import Schema, ValidationError
+from marshmallow import RAISE, Schema, ValidationError
 from webargs.flaskparser import FlaskParser
 from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 
@@ -35,6 +35,20 @@ class BodyParser(FlaskParser):
         if req.mimetype != "application/json":
             raise UnsupportedMediaType("Send the body as application/json.")
         return read_json(read_body(req))
+
+    def load_querystring(self, req: Request, schema: Schema) -> Any:
+        """Return the words of an address; where each counts, none may be said twice.
+
+        Raises:
+            MalformedBodyError: One is, and only one of its values could be meant.
+        """
+        if schema.unknown == RAISE:
+            twice = {word: ["It stands twice."] for word, said in req.args.lists() if len(said) > 1}
+            if twice:
+                raise MalformedBodyError(
+                    f"The request is not valid: see {', '.join(sorted(twice))}.", twice
+                )
+        return super().load_querystring(req, schema)
 
     def handle_error(
         self,

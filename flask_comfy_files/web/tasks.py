@@ -110,7 +110,7 @@ class _Run:
         self._turn = threading.Lock()  # either it is written down, or it has ended before
         self._ended = threading.Event()
         self._report: Json | None = None
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
 
     def start(self) -> None:
         """Start the thread.
@@ -132,9 +132,14 @@ class _Run:
     def outcome(self) -> Json:
         """Wait for the end, and return the report, or raise what went wrong."""
         self._ended.wait()
-        if self._error is not None:
-            raise self._error
-        return self._report or {}
+        if self._error is None:
+            return self._report or {}
+        if not isinstance(
+            self._error, Exception
+        ):  # it ended that thread, and is to end no other one
+            _log.error("%s has failed", self._work.kind, exc_info=self._error)
+            raise InternalServerError from self._error
+        raise self._error
 
     def write_down(self) -> str | None:
         """Make a task of it, and return its id; ``None`` if it has ended at the last moment.
@@ -152,7 +157,7 @@ class _Run:
     def _run(self) -> None:
         try:
             self._report = carry_out(self._api, self._work, self._advance)
-        except Exception as error:  # noqa: BLE001 - told to whoever asks
+        except BaseException as error:  # noqa: BLE001 - told to whoever asks; in a thread it would end nothing else
             self._error = error
         with self._turn:
             try:
@@ -177,12 +182,12 @@ class _Run:
             task.fail(_problem_of(self._error, task.task_id))
 
 
-def _is_end_of_process(error: Exception) -> bool:
+def _is_end_of_process(error: BaseException) -> bool:
     """Say whether work failed because a process that ends starts no more threads."""
     return isinstance(error, RuntimeError) and "interpreter shutdown" in str(error)
 
 
-def _problem_of(error: Exception, task_id: str) -> dict[str, Any]:
+def _problem_of(error: BaseException, task_id: str) -> dict[str, Any]:
     """Return what a request would have answered."""
     if isinstance(error, ComfyFilesError):
         _log.warning("task %s has failed: %s", task_id, error)

@@ -5,6 +5,7 @@ import logging
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -290,6 +291,27 @@ def test_a_damaged_file_is_not_decoded_again_with_each_request(manage: Manage) -
     other = FileManager(manager.settings.output_dir)
     assert other.get_thumbnail(thumbnail.file_id, 64).placeholder is None
     other.close()
+
+
+def test_a_damaged_file_is_tried_once_an_hour(
+    manage: Manage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager = manage({"cut.png": BROKEN["cut.png"]})
+    tried = []
+    draw = pictures.draw
+
+    def count(*arguments: Any) -> bytes:
+        tried.append(arguments)
+        return draw(*arguments)
+
+    monkeypatch.setattr(pictures, "draw", count)
+    now = time.monotonic()
+    file_id = thumbnail_of(manager, "cut.png").file_id
+    for hour in (1, 2, 3):
+        monkeypatch.setattr(time, "monotonic", lambda hour=hour: now + hour * 3601)
+        for _ in range(3):
+            assert manager.get_thumbnail(file_id, 64).placeholder == "unreadable"
+    assert len(tried) == 4
 
 
 HUGE = film([GREEN], "mov", "png", (8448, 8192))

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -452,6 +453,10 @@ def fail(*_: object) -> bool:
     raise RuntimeError(message)
 
 
+def leave(*_: object) -> bool:
+    sys.exit("the user database is down")
+
+
 async def allow(*_: object) -> bool:
     await asyncio.sleep(0)
     return True
@@ -465,6 +470,7 @@ NO_YES: dict[str, Callable[..., Any]] = {
     "a-response": lambda *_: Response("forbidden", 403),
     "a-pair": lambda *_: ("forbidden", 403),
     "raises": fail,
+    "ends-the-process": leave,
     "too-few-arguments": lambda: True,
     "a-coroutine": allow,
 }

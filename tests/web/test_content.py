@@ -175,6 +175,39 @@ def test_a_broken_off_download_goes_on_only_with_the_same_file(
         assert (rest.status_code, rest.data) == (status, expected)
 
 
+@pytest.mark.parametrize(
+    ("asked", "status"),
+    [
+        ({"If-Match": '"another"', "Range": "bytes=5-9"}, 412),
+        ({"If-Match": "{etag}", "Range": "bytes=5-9"}, 206),
+        ({"If-Match": "*"}, 200),
+        ({"If-Match": "*", "Range": "bytes=5-9"}, 206),
+        ({"If-Match": "W/{etag}"}, 412),
+        ({"If-None-Match": "{etag}", "Range": "bytes=5-9"}, 304),
+        ({"If-None-Match": '"another"', "Range": "bytes=5-9"}, 206),
+        ({"If-Modified-Since": "Tue, 01 Jan 2036 00:00:00 GMT", "Range": "bytes=5-9"}, 304),
+        ({"If-Unmodified-Since": "Mon, 01 Jan 1996 00:00:00 GMT", "Range": "bytes=5-9"}, 412),
+        ({"If-Unmodified-Since": "Tue, 01 Jan 2036 00:00:00 GMT", "Range": "bytes=5-9"}, 206),
+        ({"If-Range": "W/{etag}", "Range": "bytes=5-9"}, 200),
+        ({"Range": "bytes=0-1,5-6"}, 200),
+        ({"Range": "lines=0-1"}, 200),
+        ({"Range": "bytes=a-b"}, 200),
+    ],
+    ids=str,
+)
+def test_conditions_are_looked_at_before_ranges_and_what_is_no_one_range_is_passed_over(
+    client: FlaskClient, file_id: str, asked: dict[str, str], status: int
+) -> None:
+    whole = client.get(CONTENT.format(file_id), buffered=True)
+    headers = {
+        name: value.replace("{etag}", whole.headers["ETag"]) for name, value in asked.items()
+    }
+    answered = client.get(CONTENT.format(file_id), buffered=True, headers=headers)
+    assert answered.status_code == status
+    if status in {200, 206, 304}:
+        assert answered.data == {200: whole.data, 206: whole.data[5:10], 304: b""}[status]
+
+
 def test_it_can_be_downloaded_under_the_name_that_comfyui_gave_it(
     client: FlaskClient, output_root: Path
 ) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from flask import Flask
 
 from flask_comfy_files import FileManager
 from flask_comfy_files.core.catalog.document import CLOSING
-from flask_comfy_files.core.layout import DOCUMENT, INDEX, STATE
+from flask_comfy_files.core.layout import DOCUMENT, INDEX, SENTINEL, STATE
 from tests.trees import BATCH, library
 from tests.web.answers import assert_problem
 from tests.web.conftest import MakeHost, lock_held_elsewhere
@@ -38,6 +39,19 @@ def test_a_library_that_works_is_ok_for_everybody(make_host: MakeHost) -> None:
     host.extensions["comfy_files"].organize_output("batch")
     assert health(host) == (200, {"state": "ok"})
     assert host.test_client().get("/api/files/status").status_code == 401
+
+
+@pytest.mark.usefixtures("no_waiting")
+def test_nothing_in_the_place_of_a_file_of_ours_makes_it_wait(
+    make_host: MakeHost, output_root: Path
+) -> None:
+    host = make_host()
+    host.extensions["comfy_files"].organize_output("batch")
+    sentinel = output_root / SENTINEL
+    sentinel.unlink()
+    os.mkfifo(sentinel)
+    assert health(host) == (200, {"state": "ok"})
+    assert host.test_client().get("/api/files/status").status_code == 200
 
 
 def test_nobody_keeps_the_answer_without_asking_again(make_host: MakeHost) -> None:

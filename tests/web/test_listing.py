@@ -122,6 +122,9 @@ def test_the_words_of_the_address_choose_files(
         ("jobs", "limit=1000", "limit", "invalid_input"),
         ("projects", "tag=hero", "tag", "invalid_body"),
         ("projects", "sort=created_at", "sort", "invalid_input"),
+        ("files", "tag=hero&tag=other", "tag", "invalid_body"),
+        ("jobs", "q=a&q=a", "q", "invalid_body"),
+        ("projects", "limit=1&limit=2", "limit", "invalid_body"),
     ],
 )
 def test_what_a_list_does_not_know_is_a_422_that_names_it(

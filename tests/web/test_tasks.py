@@ -324,16 +324,37 @@ def test_what_goes_wrong_later_is_told_as_a_request_would_have_been(
     assert list(task["error"]["errors"]) == ["group_by"]
 
 
+@pytest.mark.parametrize("kind", [RuntimeError, SystemExit])
+@pytest.mark.usefixtures("no_waiting")
+def test_a_failure_that_nobody_foresaw_is_answered_in_time(
+    make_host: MakeHost,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    kind: type[BaseException],
+) -> None:
+    def fail(*_: object) -> None:
+        raise kind("the secret")
+
+    monkeypatch.setattr(migration, "carry_out", fail)
+    client = make_host().test_client()
+    client.application.config["PROPAGATE_EXCEPTIONS"] = False
+    answered = post(client, MIGRATE, {})
+    assert_problem(answered, 500, "internal_server_error")
+    assert "secret" not in answered.text
+    assert "the secret" in caplog.text
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, SystemExit, KeyboardInterrupt])
 def test_a_failure_that_nobody_foresaw_is_logged_and_its_words_are_not_told(
     client: FlaskClient,
     elsewhere: FlaskClient,
     held: Gate,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
+    kind: type[BaseException],
 ) -> None:
     def fail(*_: object) -> None:
-        message = "the secret"
-        raise RuntimeError(message)
+        raise kind("the secret")
 
     monkeypatch.setattr(migration, "carry_out", fail)
     task_id = accepted(post(client, MIGRATE, {}))["task_id"]

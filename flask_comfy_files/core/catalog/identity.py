@@ -24,7 +24,6 @@ from flask_comfy_files.core.layout import (
     PROJECTS,
     SENTINEL,
     STATE,
-    file_path,
     read_target_name,
     split,
 )
@@ -99,9 +98,13 @@ class Identity:
         return self._read_sentinel().get("library_id")
 
     def _read_sentinel(self) -> dict[str, str]:
+        folder, name = split(SENTINEL)
         try:
-            with open(file_path(self._root, SENTINEL), "rb") as sentinel:
-                facts = document.decode(sentinel.read(_LONGEST_SENTINEL).strip())
+            with (
+                durable.open_folder(self._root, folder) as parent,
+                durable.open_regular(parent, name) as descriptor,
+            ):
+                facts = document.decode(os.pread(descriptor, _LONGEST_SENTINEL, 0).strip())
         except OSError:
             return {}
         return {} if facts is None else {key: str(value) for key, value in facts.items()}

@@ -50,15 +50,6 @@ class Deletion:
         self._clock = clock
         self._trash_days = trash_days
 
-    def delete(self, job_id: str) -> Outcome[DeletionReport]:
-        """Move a job into the trash; for one that is there already, answer what its deletion did.
-
-        Raises:
-            JobNotFoundError: It is not known.
-            JobPinnedError: It is pinned.
-        """
-        return self._into_trash(job_id) if self._trash_days else self.destroy(job_id)
-
     def destroy(self, job_id: str) -> Outcome[DeletionReport]:
         """Delete a job for good, whether it rests in the trash already or not.
 
@@ -66,7 +57,7 @@ class Deletion:
             JobNotFoundError: It is not known.
             JobPinnedError: It is pinned.
         """
-        deleted = self._into_trash(job_id)
+        deleted = self.delete(job_id)
         report = deleted.report
         purged = Purged()
         operation = {**new_operation("purge", self._clock()), "id": report.operation_id}
@@ -180,7 +171,13 @@ class Deletion:
         trashed = self._as_trashed(row)
         return JobTrashedError(job_id, trashed.trashed_at, trashed.restorable_until)
 
-    def _into_trash(self, job_id: str) -> Outcome[DeletionReport]:
+    def delete(self, job_id: str) -> Outcome[DeletionReport]:
+        """Move a job into the trash; for one that is there already, answer what its deletion did.
+
+        Raises:
+            JobNotFoundError: It is not known.
+            JobPinnedError: It is pinned.
+        """
         operation = new_operation("delete", self._clock())
         while True:
             with reading(self._root, self._catalog) as reader:

@@ -13,7 +13,7 @@ from flask_comfy_files.core.catalog.catalog import Catalog
 from flask_comfy_files.core.catalog.glance import glancing
 from flask_comfy_files.core.catalog.identity import require_root
 from flask_comfy_files.core.catalog.reader import Reader
-from flask_comfy_files.core.errors import ComfyFilesError
+from flask_comfy_files.core.errors import ComfyFilesError, DocumentDamagedError
 from flask_comfy_files.core.layout import IMPORT
 from flask_comfy_files.core.notes import read_note
 from flask_comfy_files.core.presence import find_absence, why_absent
@@ -61,6 +61,8 @@ def check(root: str, catalog: Catalog, *, min_free_bytes: int, unwritten: int) -
             is_absent = reader is not None and find_absence(root, reader) is not None
         if is_absent and why_read_only is None:
             why_read_only = why_absent(root, catalog)
+    except DocumentDamagedError as error:
+        return _health([str(error)])  # whoever asks for anything next has it rebuilt
     except (ComfyFilesError, OSError, sqlite3.Error) as error:
         return Health(state="unavailable", messages=(str(error),))
     problems = [*_problems(root, disk, min_free_bytes, waiting)]

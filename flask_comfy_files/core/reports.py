@@ -40,6 +40,12 @@ class DeletionReport:
     operation_id: str
 
 
+def deletion_from_dict(stored: Mapping[str, Any]) -> DeletionReport:
+    """Return a report that was kept as a dict."""
+    left = {key: tuple(LeftFile(**entry) for entry in stored[key]) for key in ("skipped", "failed")}
+    return DeletionReport(**{**stored, **left})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestoreReport:
     """What restoring one job did, with all files that it now has.

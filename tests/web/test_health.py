@@ -72,6 +72,22 @@ def test_what_needs_attention_is_degraded_and_goes_on(
     assert health(host) == (200, {"state": "ok"})
 
 
+@pytest.mark.parametrize("damage", ["lost", "garbage"])
+def test_a_document_that_the_next_call_rebuilds_takes_no_worker_out_of_service(
+    make_host: MakeHost, output_root: Path, damage: str
+) -> None:
+    host = make_host()
+    manager: FileManager = host.extensions["comfy_files"]
+    manager.organize_output("batch")
+    document = output_root / "file_metadata.json"
+    document.unlink()
+    if damage == "garbage":
+        document.write_bytes(b"no JSON")
+    assert health(host) == (200, {"state": "degraded"})
+    assert manager.get_job_files("batch").file_count == 4
+    assert health(host) == (200, {"state": "degraded"}), "it was rebuilt, and nobody has seen it"
+
+
 def test_a_library_that_is_not_there_is_unavailable(make_host: MakeHost, output_root: Path) -> None:
     host = make_host()
     host.extensions["comfy_files"].organize_output("batch")

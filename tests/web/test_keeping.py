@@ -282,14 +282,19 @@ def test_deleting_a_job_for_good_leaves_nothing_of_it(
     }
     assert [path for path in read_tree(output_root) if "batch" in path] == []
     assert got(trusted, TRASH_URL) == {"jobs": [], "files": 0, "bytes": 0}
-    for response in (
-        trusted.get(BATCH_JOB),
-        trusted.delete(BATCH_JOB),
-        trusted.delete(f"{BATCH_JOB}?permanent=true"),
-        trusted.post(RESTORE),
-    ):
+    for response in (trusted.get(BATCH_JOB), trusted.delete(BATCH_JOB), trusted.post(RESTORE)):
         assert_problem(response, 404, "job_not_found")
+    assert deleted(trusted, f"{BATCH_JOB}?permanent=true") == answer
     assert_sound(output_root)
+
+
+def test_a_job_that_left_the_trash_for_good_was_not_deleted_by_a_call_for_it(
+    trusted: FlaskClient,
+) -> None:
+    deleted(trusted, BATCH_JOB)
+    assert trusted.delete(TRASH_URL).status_code == 200
+    again = trusted.delete(f"{BATCH_JOB}?permanent=true")
+    assert_problem(again, 404, "job_not_found")
 
 
 def test_without_days_for_the_trash_a_job_is_deleted_for_good(

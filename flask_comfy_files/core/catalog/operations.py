@@ -26,7 +26,7 @@ CREATE TABLE operations (
     generation INTEGER
 ) WITHOUT ROWID;
 CREATE TABLE operation_jobs (
-    operation_id TEXT, job_id TEXT, PRIMARY KEY (operation_id, job_id)
+    job_id TEXT, operation_id TEXT, PRIMARY KEY (job_id, operation_id)
 ) WITHOUT ROWID;
 """
 
@@ -173,7 +173,7 @@ def _new_jobs(connection: sqlite3.Connection, change: Change, operation_id: str)
         query = "DELETE FROM operation_jobs WHERE operation_id = ? AND job_id = ?"
         return -connection.execute(query, (operation_id, job_id)).rowcount
     query = "INSERT INTO operation_jobs VALUES (?, ?) ON CONFLICT DO NOTHING"
-    return connection.execute(query, (operation_id, job_id)).rowcount
+    return connection.execute(query, (job_id, operation_id)).rowcount
 
 
 def _mark_undone(connection: sqlite3.Connection, operation_id: str, undoes: str) -> None:
@@ -191,6 +191,16 @@ _COLUMNS: Final = (
     "operation_id, kind, at_us, first_offset, last_end, jobs, files, bytes, undoes, undone_by,"
     " generation"
 )
+
+
+def last_operation_on(connection: sqlite3.Connection, job_id: str) -> str | None:
+    """Return the last operation on a job, but for organizing and marking it, as far as the document tells."""
+    query = (
+        "SELECT operation_id FROM operation_jobs JOIN operations USING (operation_id)"
+        " WHERE job_id = ? ORDER BY at_us DESC, operation_id DESC LIMIT 1"
+    )
+    row = connection.execute(query, (job_id,)).fetchone()
+    return None if row is None else str(row[0])
 
 
 def find_operation(connection: sqlite3.Connection, operation_id: str) -> OperationRow | None:

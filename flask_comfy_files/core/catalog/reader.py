@@ -214,6 +214,10 @@ class Reader:
         """Return an operation by its id."""
         return operations.find_operation(self._connection, operation_id)
 
+    def last_operation_on(self, job_id: str) -> str | None:
+        """Return the last operation on a job, but for organizing and marking it, as far as it is known."""
+        return operations.last_operation_on(self._connection, job_id)
+
     def newest_operations(
         self, kind: str | None, limit: int, before: tuple[int, str] | None
     ) -> list[OperationRow]:

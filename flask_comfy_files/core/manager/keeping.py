@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from flask_comfy_files.core.cleanup import Progress
-from flask_comfy_files.core.errors import InvalidInputError
+from flask_comfy_files.core.errors import InvalidInputError, JobNotFoundError
 from flask_comfy_files.core.layout import require_identifier
 from flask_comfy_files.core.manager.base import Base
 from flask_comfy_files.core.manager.observing import operation
-from flask_comfy_files.core.operations import forget_old_reports
+from flask_comfy_files.core.operations import forget_old_reports, read_report
 from flask_comfy_files.core.policy import MOST_DAYS, Allowance
 from flask_comfy_files.core.reports import (
     CleanupPlan,
@@ -20,6 +20,7 @@ from flask_comfy_files.core.reports import (
     PurgeReport,
     RestoreReport,
     Trash,
+    deletion_from_dict,
 )
 
 
@@ -37,17 +38,23 @@ class Keeping(Base):
             JobNotFoundError: The job is not known.
             JobPinnedError: It is pinned.
         """
-        return self._deleted(self._deletion.delete(require_identifier("job_id", job_id)))
+        require_identifier("job_id", job_id)
+        if not self.settings.trash_days:
+            return self._destroyed(job_id)
+        return self._deleted(self._deletion.delete(job_id))
 
     @operation("destroy")
     def destroy_job_files(self, job_id: str) -> DeletionReport:
         """Delete a job for good, whether it is in the trash or not; nothing brings it back.
 
+        For a job that was deleted for good already the answer is that of its deletion, for as long as that is
+        kept.
+
         Raises:
             JobNotFoundError: The job is not known.
             JobPinnedError: It is pinned.
         """
-        return self._deleted(self._deletion.destroy(require_identifier("job_id", job_id)))
+        return self._destroyed(require_identifier("job_id", job_id))
 
     @operation("restore")
     def restore_job_files(self, job_id: str) -> RestoreReport:
@@ -162,6 +169,18 @@ class Keeping(Base):
         """
         report = self._cleanup.run_if_due()
         return None if report is None else self._cleaned_up(report)
+
+    def _destroyed(self, job_id: str) -> DeletionReport:
+        try:
+            return self._deleted(self._deletion.destroy(job_id))
+        except JobNotFoundError:
+            with self._reading() as reader:
+                operation_id = reader.last_operation_on(job_id)
+            before = None if operation_id is None else read_report(self._root, operation_id)
+            is_deletion = before is not None and before.get("job_id") == job_id
+            if before is None or not is_deletion or "bytes_trashed" not in before:
+                raise
+            return deletion_from_dict(before)
 
     def _deleted(self, outcome: Outcome[DeletionReport]) -> DeletionReport:
         report = self._kept(outcome.report)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flask import Response, request
 from werkzeug.exceptions import PreconditionFailed
 from werkzeug.http import is_resource_modified, parse_range_header
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import WSGIEnvironment
 
 
 def heed_conditions(response: Response, **ranges: Any) -> Response:
@@ -41,7 +38,7 @@ def _is_meant(response: Response) -> bool:
     return since is None or modified_at is None or modified_at <= since
 
 
-def _is_part_wanted(response: Response, environ: WSGIEnvironment) -> bool:
+def _is_part_wanted(response: Response, environ: dict[str, Any]) -> bool:
     """Say whether one part is asked for, in a way that we know, by a client that does not have all of it.
 
     Several parts, and what is no range of bytes, may be answered by the whole (RFC 9110, 14.2). An ``If-Range``

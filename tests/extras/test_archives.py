@@ -216,7 +216,7 @@ def archived_files_open(manager: FileManager) -> list[str]:
     below = f"{manager.settings.output_dir}/projects/"
     links = [f"/proc/self/fd/{name}" for name in os.listdir("/proc/self/fd")]  # noqa: PTH208
     targets = [os.readlink(link) for link in links if os.path.islink(link)]  # noqa: PTH114, PTH115
-    return [target for target in targets if target.startswith(below) and "." in target]
+    return [target for target in targets if target.startswith(below) and Path(target).is_file()]
 
 
 def test_files_of_one_name_get_names_of_their_own_also_where_case_does_not_count(

@@ -61,7 +61,7 @@ def types(session: nox.Session) -> None:
 @nox.session(reuse_venv=True)
 def tests(session: nox.Session) -> None:
     """Run the tests with the newest dependencies, and measure what they reach."""
-    session.install("-e", ".[test]")
+    session.install("-e", ".[all,test]")
     session.run("pytest", "--cov", *session.posargs)
 
 

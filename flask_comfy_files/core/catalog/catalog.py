@@ -20,7 +20,6 @@ from typing import Final
 from flask_comfy_files.core import durable, lock
 from flask_comfy_files.core.catalog import document, folding, identity, index, rescue
 from flask_comfy_files.core.catalog.document import Header, Line
-from flask_comfy_files.core.catalog.identity import Identity, make_state_folder, require_root
 from flask_comfy_files.core.catalog.index import Mark
 from flask_comfy_files.core.catalog.reader import Reader
 from flask_comfy_files.core.catalog.session import Session, Writer
@@ -52,7 +51,7 @@ class Catalog:
         """Touch nothing yet; the root may be missing. ``on_waited`` hears of each wait for the lock."""
         self._root, self._lock_timeout_s = root, lock_timeout_s
         self._hold = functools.partial(lock.hold, file_path(root, LOCK), on_waited=on_waited)
-        self._identity = Identity(root, pinned_library_id)
+        self._identity = identity.Identity(root, pinned_library_id)
         self._index = index.Index(file_path(root, INDEX))
         self._unindexed = Unindexed(root)
         self.is_suspect = False
@@ -92,7 +91,7 @@ class Catalog:
         with contextlib.ExitStack() as stack:
             descriptor = self._find_document(stack)
             if descriptor is None:
-                require_root(self._root)
+                identity.require_root(self._root)
                 memory = stack.enter_context(contextlib.closing(index.MemoryIndex()))
                 connection = stack.enter_context(memory.reading())
                 index.finish(connection)  # what is asked of it may name the indexes
@@ -203,12 +202,12 @@ class Catalog:
 
     @contextlib.contextmanager
     def _locked(self, lock_timeout_s: float | None) -> Iterator[Writer]:
-        require_root(self._root)
+        identity.require_root(self._root)
         with contextlib.ExitStack() as stack, contextlib.suppress(DocumentDamagedError):
             # Before anything is written: an empty folder may be a disk that is not mounted.
             self._find_document(stack)
         with contextlib.ExitStack() as stack:
-            make_state_folder(self._root)
+            identity.make_state_folder(self._root)
             timeout_s = self._lock_timeout_s if lock_timeout_s is None else lock_timeout_s
             try:
                 stack.enter_context(self._hold(timeout_s))
@@ -369,8 +368,8 @@ class Catalog:
             LockTimeoutError: Somebody else held the lock for too long.
             StorageError: The disk refused.
         """
-        require_root(self._root)
-        make_state_folder(self._root)
+        identity.require_root(self._root)
+        identity.make_state_folder(self._root)
         try:
             with self._hold(self._lock_timeout_s):
                 self._identity.adopt()
